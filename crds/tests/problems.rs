@@ -1,5 +1,7 @@
 //! Every problem that can be found, each with its place and its whole text; and all of them at once.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -475,7 +477,7 @@ fn all_problems_at_once() {
 #[test]
 fn every_code_is_tested() {
     /// What the schema refuses first when it comes from a file; the property tests and `compile` tests see them.
-    const BEHIND_THE_SCHEMA: [&str; 7] = ["E011", "E106", "E112", "E114", "E117", "E119", "E123"];
+    const BEHIND_THE_SCHEMA: [&str; 8] = ["E011", "E106", "E112", "E114", "E117", "E119", "E123", "E124"];
     let source = include_str!("problems.rs");
     for code in codes::ALL {
         let is_tested =

@@ -34,6 +34,10 @@ fn one(subject: &mut Subject<'_, Function>, declared: &BTreeSet<String>) -> topo
         let found = if spec.image.is_some() { "both image and endpoint are" } else { "neither image nor endpoint is" };
         subject.problem(&codes::NO_WORKERS, "spec", format!("{found} set"));
     }
+    let is_http = spec.endpoint.as_ref().is_some_and(|endpoint| endpoint.protocol == Protocol::Http);
+    if is_http && spec.handlers.is_none() && !subject.sourced.damaged {
+        subject.problem(&codes::NO_HANDLERS, "spec", "the Http protocol has no handshake, and no handlers are listed");
+    }
     let attempts = subject.number("spec.retry.attempts", spec.retry.attempts.into(), 1..=ATTEMPTS_MAX.into());
     let concurrency =
         subject.number("spec.limits.concurrency", spec.limits.concurrency.into(), 1..=CONCURRENCY_MAX.into());
