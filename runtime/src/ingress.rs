@@ -120,7 +120,7 @@ pub async fn submit<S: Store>(runtime: &Runtime<S>, metrics: &Metrics, request: 
         Err(refusal) => {
             metrics.refused(Refusal::from(&refusal));
             let mut problem = Problem::not_accepted(&refusal);
-            problem.instance.get_or_insert_with(|| request.instance.clone());
+            problem.instance.get_or_insert_with(|| Box::new(request.instance.clone()));
             return problem.into_response();
         }
     };

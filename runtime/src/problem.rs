@@ -6,7 +6,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use tandem_model::ids::{FlowId, Instance};
 use tandem_model::outcome::{FlowRecord, Outcome};
@@ -40,11 +40,11 @@ pub struct Problem {
     /// Stable, for programs.
     pub reason: String,
     /// Who said no, if an instance did.
-    pub instance: Option<Instance>,
+    pub instance: Option<Box<Instance>>,
     /// The flow, if the request was accepted.
     pub flow: Option<FlowId>,
     /// Headers that the status asks for.
-    pub headers: HeaderMap,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// The JSON of a problem, in the order in which people read it.
@@ -76,7 +76,7 @@ impl Problem {
             reason: reason.to_owned(),
             instance: None,
             flow: None,
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
         }
     }
 
@@ -138,7 +138,7 @@ impl Problem {
     /// A request that ended with another outcome than COMMITTED.
     pub fn ended(record: &FlowRecord) -> Self {
         let (reason, detail, instance) = match &record.cause {
-            Some(cause) => (cause.reason.clone(), cause.detail.clone(), cause.instance.clone()),
+            Some(cause) => (cause.reason.clone(), cause.detail.clone(), cause.instance.clone().map(Box::new)),
             None => (slug(record.outcome), String::new(), None),
         };
         let status = status_of(record.outcome, &reason);
@@ -182,7 +182,7 @@ impl Problem {
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(name, value);
+            self.headers.push((name, value));
         }
         self
     }
@@ -363,7 +363,7 @@ mod tests {
         let check = |refusal: NotAccepted, status: u16, reason: &str, retry: bool| {
             let problem = Problem::not_accepted(&refusal);
             assert_eq!((problem.status.as_u16(), problem.reason.as_str()), (status, reason));
-            assert_eq!(problem.headers.contains_key(RETRY_AFTER), retry, "{reason}");
+            assert_eq!(problem.headers.iter().any(|(name, _)| name == RETRY_AFTER), retry, "{reason}");
         };
         let instance = Instance::parse("order", "o-1").unwrap();
         check(NotAccepted::Mismatch { request: "r".into(), instance }, 422, "request-id-reused", false);

@@ -49,8 +49,9 @@ pub async fn list<S: Store>(
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(query) = query.map_err(|error| malformed_query(&error.body_text()))?;
-    let function: FunctionName = function.parse().map_err(malformed_name)?;
-    let after: Option<Key> = query.after.as_deref().map(str::parse).transpose().map_err(malformed_name)?;
+    let function: FunctionName = function.parse().map_err(|error| malformed_name(&error))?;
+    let after: Option<Key> =
+        query.after.as_deref().map(str::parse).transpose().map_err(|error| malformed_name(&error))?;
     let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, if query.values { PAGE_VALUES_MAX } else { PAGE_MAX });
     let keys = admin.runtime.instances(&function, after.as_ref(), limit).await;
     let keys = keys.map_err(|error| Problem::store(&error))?;
@@ -80,7 +81,7 @@ pub async fn get<S: Store>(
     query: Result<Query<GetQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(query) = query.map_err(|error| malformed_query(&error.body_text()))?;
-    let instance = Instance::parse(&function, &key).map_err(malformed_name)?;
+    let instance = Instance::parse(&function, &key).map_err(|error| malformed_name(&error))?;
     let as_of = query.as_of.as_deref().map(as_of).transpose()?;
     let limit = query.limit.unwrap_or(ENTRIES_DEFAULT).min(ENTRIES_MAX);
     let state = admin.runtime.state(&instance, as_of, limit).await.map_err(|error| Problem::store(&error))?;
@@ -105,7 +106,7 @@ fn as_of(text: &str) -> Result<Timestamp, Problem> {
     parsed.ok_or_else(|| malformed_query(&format!("asOf={text:?} must be a time in RFC 3339 or a timestamp")))
 }
 
-fn malformed_name(error: InvalidName) -> Problem {
+fn malformed_name(error: &InvalidName) -> Problem {
     Problem::invalid("malformed-name", error.to_string())
 }
 

@@ -57,12 +57,11 @@ pub fn position(parameters: &Parameters, request_headers: &HeaderMap) -> Result<
 /// One record as an event. A payload that is not text is sent in base 64, as an event of type `binary`.
 pub fn event(record: &EgressRecord) -> String {
     let mut event = format!("id: {}\nflow: {}\n", record.sequence, record.flow);
-    match std::str::from_utf8(&record.payload) {
-        Ok(text) => push_data(&mut event, text),
-        Err(_) => {
-            event.push_str("event: binary\n");
-            push_data(&mut event, &base64(&record.payload));
-        }
+    if let Ok(text) = std::str::from_utf8(&record.payload) {
+        push_data(&mut event, text);
+    } else {
+        event.push_str("event: binary\n");
+        push_data(&mut event, &base64(&record.payload));
     }
     event.push('\n');
     event

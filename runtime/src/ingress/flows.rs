@@ -14,7 +14,7 @@ use crate::problem::Problem;
 use crate::runtime::{Cancelled, FlowState, Runtime};
 
 /// Longest time one question may wait.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// The query of `GET /flows/{id}`.
 #[derive(Clone, Debug, Default, Deserialize)]
