@@ -1,5 +1,9 @@
 //! The embedded store holds every law but history.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot open its store fails")]
+
+use std::future::{Ready, ready};
+
 use tandem_store::embedded::{EmbeddedStore, Options};
 use tempfile::TempDir;
 
@@ -8,9 +12,9 @@ fn options() -> Options {
     Options { reserve_bytes: 0, ..Options::default() }
 }
 
-async fn open() -> (EmbeddedStore, TempDir) {
+fn open() -> Ready<(EmbeddedStore, TempDir)> {
     let directory = TempDir::new().unwrap();
-    (EmbeddedStore::open(directory.path(), options()).unwrap(), directory)
+    ready((EmbeddedStore::open(directory.path(), options()).unwrap(), directory))
 }
 
 tandem_store::store_laws!(open);

@@ -148,7 +148,7 @@ impl Committer {
             return Ok(());
         }
         let mut batch = self.engine.database.batch().durability(Some(PersistMode::SyncAll));
-        for (key, value) in &group.writes {
+        for (key, value) in group.writes {
             match value {
                 Some(value) => batch.insert(&self.engine.rows, &key[..], &value[..]),
                 None => batch.remove(&self.engine.rows, &key[..]),
