@@ -176,7 +176,7 @@ async fn a_damaged_table_is_noticed() {
         std::fs::write(table.path(), bytes).unwrap();
         match read_all(&directory).await {
             Ok(rows) => {
-                assert!(rows.iter().map(|(_, value)| &value[..]).eq((0..ROWS).map(text).map(String::into_bytes)))
+                assert!(rows.iter().map(|(_, value)| &value[..]).eq((0..ROWS).map(text).map(String::into_bytes)));
             }
             Err(Error::Damaged(_) | Error::Unavailable(_)) => damaged += 1,
             Err(other) => panic!("{other}"),
