@@ -140,9 +140,12 @@ async fn a_worker_that_stops_lets_invocations_end() {
     let call = runtime.call().await;
     worker.stop.send(()).unwrap();
     // The listener is closed once the server has heard of it: from here on the worker is stopping.
-    while tokio::net::TcpStream::connect(worker.address).await.is_ok() {
-        tokio::task::yield_now().await;
-    }
+    let refused = async {
+        while tokio::net::TcpStream::connect(worker.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, refused).await.expect("the worker still accepts connections");
     runtime.answer_call(&call, proto::call_done::Result::Value("20".into()));
     assert_eq!(value(&runtime.finished().await), "20");
     assert_eq!(runtime.ended().await.code(), Code::Unavailable);
