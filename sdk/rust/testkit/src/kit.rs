@@ -89,7 +89,9 @@ impl Builder {
 }
 
 async fn start_runtime(store: MemoryStore, topology: Topology) -> Result<Runtime<MemoryStore>, Error> {
-    Runtime::start(tandem_runtime::runtime::Options::default(), store, topology).await.map_err(|error| Error::Stopped(error.to_string()))
+    Runtime::start(tandem_runtime::runtime::Options::default(), store, topology)
+        .await
+        .map_err(|error| Error::Stopped(error.to_string()))
 }
 
 /// Runs the server until the sender is dropped.
