@@ -88,7 +88,7 @@ impl Account {
         let sent = ctx.state.sent.get_or_default().await? + total;
         ctx.state.balance.set(balance - total);
         ctx.state.sent.set(sent);
-        let deposits = wanted.to.iter().map(|creditor| Account::at(creditor).deposit(ctx, wanted.amount));
+        let deposits = wanted.to.iter().map(|creditor| Self::at(creditor).deposit(ctx, wanted.amount));
         try_join_all(deposits).await?; // a creditor that does not exist undoes the whole transfer
         let (opened, received) = (ctx.state.opened.get_or_default().await?, ctx.state.received.get_or_default().await?);
         Ok(Balance { balance: balance - total, opened, sent, received })

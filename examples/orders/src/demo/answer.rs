@@ -8,18 +8,18 @@ use serde::Deserialize;
 
 /// What came back over HTTP when it was final.
 #[derive(Clone, Debug)]
-pub struct Reply {
+pub(crate) struct Reply {
     /// The status.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// Which flow it was; empty if there was none.
-    pub flow: String,
+    pub(crate) flow: String,
     /// The body.
-    pub body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 impl Reply {
     /// The reply to a request that places an order.
-    pub fn answer(self) -> anyhow::Result<Answer> {
+    pub(crate) fn answer(self) -> anyhow::Result<Answer> {
         let strange = || format!("{}: {}", self.status, String::from_utf8_lossy(&self.body));
         if self.status.is_success() {
             let ending = Ending::Committed(serde_json::from_slice(&self.body).with_context(strange)?);
@@ -36,16 +36,16 @@ impl Reply {
 
 /// The answer to one request, as a client keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Which flow it was.
-    pub flow: String,
+    pub(crate) flow: String,
     /// How it ended.
-    pub ending: Ending,
+    pub(crate) ending: Ending,
 }
 
 /// How a request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// It is done, with this receipt.
     Committed(Receipt),
     /// It was not done: the outcome, and the reason.
@@ -56,7 +56,7 @@ pub enum Ending {
 
 impl Ending {
     /// The receipt, if it is done.
-    pub fn receipt(&self) -> Option<&Receipt> {
+    pub(crate) fn receipt(&self) -> Option<&Receipt> {
         match self {
             Self::Committed(receipt) => Some(receipt),
             Self::Not(..) | Self::Refused(_) => None,
@@ -64,7 +64,7 @@ impl Ending {
     }
 
     /// Whether the outcome has this reason.
-    pub fn is_for(&self, reason: &str) -> bool {
+    pub(crate) fn is_for(&self, reason: &str) -> bool {
         matches!(self, Self::Not(_, why) if why == reason)
     }
 }
@@ -81,20 +81,20 @@ struct Problem {
 
 /// Everything that clients were told about one order.
 #[derive(Clone, Debug, Default)]
-pub struct Told {
+pub(crate) struct Told {
     /// About the request that places it. `None`: no outcome could be had.
-    pub first: Option<Answer>,
+    pub(crate) first: Option<Answer>,
     /// About the same request, sent again.
-    pub again: Vec<Answer>,
+    pub(crate) again: Vec<Answer>,
     /// About the same request id with another body.
-    pub other_body: Option<Answer>,
+    pub(crate) other_body: Option<Answer>,
     /// About another request that places the same order, sent after the first had committed.
-    pub placed_twice: Option<Answer>,
+    pub(crate) placed_twice: Option<Answer>,
 }
 
 impl Told {
     /// The receipt of the order, if it was acknowledged.
-    pub fn receipt(&self) -> Option<&Receipt> {
+    pub(crate) fn receipt(&self) -> Option<&Receipt> {
         self.first.as_ref().and_then(|answer| answer.ending.receipt())
     }
 }

@@ -14,30 +14,30 @@ use crate::stored::Stored;
 
 /// What the checks look at.
 #[derive(Clone, Debug)]
-pub struct Evidence {
+pub(crate) struct Evidence {
     /// What was to be done.
-    pub plan: Plan,
+    pub(crate) plan: Plan,
     /// What clients were told, in the order of the plan's orders.
-    pub told: Vec<Told>,
+    pub(crate) told: Vec<Told>,
     /// What is stored now.
-    pub stored: Stored,
+    pub(crate) stored: Stored,
 }
 
 /// What became of one invariant.
 #[derive(Clone, Debug)]
-pub struct Checked {
+pub(crate) struct Checked {
     /// What must hold.
-    pub invariant: Invariant,
+    pub(crate) invariant: Invariant,
     /// How many things were looked at.
-    pub checked: usize,
+    pub(crate) count: usize,
     /// What is broken, one sentence each.
-    pub broken: Vec<String>,
+    pub(crate) broken: Vec<String>,
 }
 
 impl Checked {
     fn look<T>(&mut self, things: impl IntoIterator<Item = T>, problem: impl Fn(T) -> Option<String>) {
         for thing in things {
-            self.checked += 1;
+            self.count += 1;
             self.broken.extend(problem(thing));
         }
     }
@@ -45,7 +45,7 @@ impl Checked {
 
 /// What must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Invariant {
+pub(crate) enum Invariant {
     /// Nothing was lost or made up on a shelf.
     Stock,
     /// Nothing was sold that was not there.
@@ -76,7 +76,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Stock,
         Self::NoOversell,
         Self::Money,
@@ -93,7 +93,7 @@ impl Invariant {
     ];
 
     /// In words.
-    pub fn sentence(self) -> &'static str {
+    pub(crate) fn sentence(self) -> &'static str {
         match self {
             Self::Stock => "stock: initial = available + confirmed",
             Self::NoOversell => "stock: never less than none",
@@ -112,7 +112,7 @@ impl Invariant {
     }
 
     fn check(self, evidence: &Evidence) -> Checked {
-        let mut checked = Checked { invariant: self, checked: 0, broken: Vec::new() };
+        let mut checked = Checked { invariant: self, count: 0, broken: Vec::new() };
         match self {
             Self::Stock => stock(evidence, &mut checked),
             Self::NoOversell => no_oversell(evidence, &mut checked),
@@ -133,7 +133,7 @@ impl Invariant {
 }
 
 /// Checks everything.
-pub fn check_all(evidence: &Evidence) -> Vec<Checked> {
+pub(crate) fn check_all(evidence: &Evidence) -> Vec<Checked> {
     Invariant::ALL.into_iter().map(|invariant| invariant.check(evidence)).collect()
 }
 
@@ -340,7 +340,7 @@ fn impossible_refused(evidence: &Evidence, checked: &mut Checked) {
 }
 
 /// Orders that earn a voucher.
-pub fn large_orders(stored: &Stored) -> impl Iterator<Item = (&String, &Placed)> {
+pub(crate) fn large_orders(stored: &Stored) -> impl Iterator<Item = (&String, &Placed)> {
     stored.order.iter().filter(|(_, placed)| placed.total >= VOUCHER_FROM_CENTS)
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::answer::Reply;
 
 /// How long a client goes on asking before it gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long it waits for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// How long it waits before it asks again.
@@ -26,15 +26,15 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Where the runtime listens at present. It changes when the runtime is started again.
 #[derive(Clone, Debug, serde::Deserialize)]
-pub struct Addresses {
+pub(crate) struct Addresses {
     /// For requests.
-    pub http: String,
+    pub(crate) http: String,
     /// For those who look after it.
-    pub admin: String,
+    pub(crate) admin: String,
 }
 
 /// A client with connections that it keeps.
-pub struct Client {
+pub(crate) struct Client {
     http: HyperClient<HttpConnector, Full<Bytes>>,
     addresses: watch::Receiver<Addresses>,
     retries: AtomicUsize,
@@ -43,7 +43,7 @@ pub struct Client {
 
 impl Client {
     /// A client of the runtime whose addresses are announced there.
-    pub fn new(addresses: watch::Receiver<Addresses>) -> Self {
+    pub(crate) fn new(addresses: watch::Receiver<Addresses>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let http = HyperClient::builder(TokioExecutor::new()).build(connector);
@@ -51,17 +51,23 @@ impl Client {
     }
 
     /// How many requests had to be sent again, because the answer did not arrive.
-    pub fn retries(&self) -> usize {
+    pub(crate) fn retries(&self) -> usize {
         self.retries.load(Ordering::Relaxed)
     }
 
     /// How many answers came from the record of an earlier request with the same id.
-    pub fn repeated(&self) -> usize {
+    pub(crate) fn repeated(&self) -> usize {
         self.repeated.load(Ordering::Relaxed)
     }
 
     /// Sends a request until it is answered for good.
-    pub async fn send(&self, method: Method, path: &str, id: &str, body: &impl Serialize) -> anyhow::Result<Reply> {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        id: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<Reply> {
         let body = Bytes::from(serde_json::to_vec(body)?);
         let began = Instant::now();
         loop {
@@ -93,7 +99,7 @@ impl Client {
     }
 
     /// Reads JSON from the admin port.
-    pub async fn admin<T: DeserializeOwned>(&self, path_and_query: &str) -> anyhow::Result<T> {
+    pub(crate) async fn admin<T: DeserializeOwned>(&self, path_and_query: &str) -> anyhow::Result<T> {
         let base = self.addresses.borrow().admin.clone();
         let request = Request::get(format!("{base}{path_and_query}")).body(Full::default())?;
         let (parts, body) = self.exchange(request).await?;
@@ -102,7 +108,7 @@ impl Client {
     }
 
     /// Reads all records that an egress holds now.
-    pub async fn egress<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Vec<T>> {
+    pub(crate) async fn egress<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Vec<T>> {
         let base = self.addresses.borrow().http.clone();
         let request = Request::get(format!("{base}/egress/{name}?follow=false")).body(Full::default())?;
         let (parts, body) = self.exchange(request).await?;

@@ -2,11 +2,11 @@
 
 /// SplitMix64: small, and good enough to shuffle orders.
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
     /// Dice that always fall the same way for the same seed.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -20,12 +20,12 @@ impl Dice {
     }
 
     /// A number below `bound`, all alike. `bound` is at least 1.
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.roll() % bound.max(1)
     }
 
     /// A number below `bound`, small ones far more often: the smallest of three throws.
-    pub fn skewed(&mut self, bound: u64) -> u64 {
+    pub(crate) fn skewed(&mut self, bound: u64) -> u64 {
         self.below(bound).min(self.below(bound)).min(self.below(bound))
     }
 }

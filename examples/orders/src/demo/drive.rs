@@ -21,17 +21,17 @@ use crate::plan::{Plan, Planned, Twist};
 
 /// What became of one planned order.
 #[derive(Debug)]
-pub struct Done {
+pub(crate) struct Done {
     /// Which one, as an index of the plan's orders.
-    pub index: usize,
+    pub(crate) index: usize,
     /// What clients were told.
-    pub told: Told,
+    pub(crate) told: Told,
     /// From sending it to its outcome, repetitions after lost answers included.
-    pub latency: Duration,
+    pub(crate) latency: Duration,
 }
 
 /// Puts stock on the shelves and money into the wallets.
-pub async fn set_up(client: &Arc<Client>, plan: &Plan, connections: usize) -> anyhow::Result<()> {
+pub(crate) async fn set_up(client: &Arc<Client>, plan: &Plan, connections: usize) -> anyhow::Result<()> {
     let shelves = plan.items.iter().map(|item| {
         let restock = Restock { quantity: item.stock, price: item.price };
         Ok::<_, anyhow::Error>((format!("/stock/{}", item.sku), serde_json::to_value(restock)?))
@@ -80,7 +80,7 @@ fn shares<T>(things: Vec<T>, hands: usize) -> Vec<Vec<T>> {
 }
 
 /// Sends all orders; counts on `progress` as they end. Gives what became of each, in the order of the plan.
-pub async fn send_orders(
+pub(crate) async fn send_orders(
     client: &Arc<Client>,
     plan: &Arc<Plan>,
     connections: usize,

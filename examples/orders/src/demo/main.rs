@@ -117,13 +117,13 @@ async fn run(options: &Options) -> anyhow::Result<bool> {
     let (progress, ended) = watch::channel(0);
     let shown = tokio::spawn(show_progress(ended.clone(), total));
     let kill_at = (!options.no_kill).then(|| kill_at(total, options.seed));
-    let killer = tokio::spawn(kill_and_restart(running, setup, kill_at, ended, announce));
+    let outage = tokio::spawn(kill_and_restart(running, setup, kill_at, ended, announce));
     let began = Instant::now();
     let done = drive::send_orders(&client, &plan, connections, &progress).await?;
     let elapsed = began.elapsed();
     drop(progress);
     shown.await?;
-    let (running, killed) = killer.await??;
+    let (running, killed) = outage.await??;
 
     let stored = settled(&client).await?;
     running.stop(STOP_WITHIN).await?;
@@ -139,7 +139,8 @@ async fn run(options: &Options) -> anyhow::Result<bool> {
     println!("{} orders in {:.1} s: {}", thousands(total), elapsed.as_secs_f64(), report::rate(total, elapsed));
     println!("{}\n", report::latencies(latencies));
     print!("{}", report::outcomes(&evidence.told));
-    println!(" (answered from the record of the same request: {})\n", thousands(client.repeated()));
+    println!(" (answered from the record of the same request: {})", thousands(client.repeated()));
+    println!(" (sent again because no answer came: {})\n", thousands(client.retries()));
     let checked = check_all(&evidence);
     print!("{}", report::invariants(&checked));
     let (holds, sentence) = report::verdict(&checked);

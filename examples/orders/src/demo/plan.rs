@@ -31,36 +31,36 @@ const SPARE_CENTS: Cents = 1_000;
 /// One order in this many takes its lines from the customer's cart.
 const CART_EVERY: u64 = 4;
 /// Nobody sells this disc.
-pub const UNKNOWN_SKU: &str = "sku-unknown";
+pub(crate) const UNKNOWN_SKU: &str = "sku-unknown";
 /// This disc is in the catalogue, and sold out.
-pub const SOLD_OUT_SKU: &str = "sku-sold-out";
+pub(crate) const SOLD_OUT_SKU: &str = "sku-sold-out";
 /// More than there ever is of any disc.
 const FAR_TOO_MANY: i64 = 50_000;
 
 /// One line of the purchase file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Purchase {
+pub(crate) struct Purchase {
     /// Number of the customer in the sample.
-    pub customer: u32,
+    pub(crate) customer: u32,
     /// Year, month, day as one number, so that it sorts.
-    pub date: u32,
+    pub(crate) date: u32,
     /// How many CDs.
-    pub quantity: i64,
+    pub(crate) quantity: i64,
     /// What was paid.
-    pub paid: Cents,
+    pub(crate) paid: Cents,
 }
 
 /// Why a purchase file cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} of the purchases has no {what}: {text:?}")]
-pub struct BadPurchase {
+pub(crate) struct BadPurchase {
     line: usize,
     what: &'static str,
     text: String,
 }
 
 /// Reads the purchase file; its columns are described beside it.
-pub fn parse_purchases(text: &str) -> Result<Vec<Purchase>, BadPurchase> {
+pub(crate) fn parse_purchases(text: &str) -> Result<Vec<Purchase>, BadPurchase> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines.map(|(index, line)| parse_purchase(index + 1, line)).collect()
 }
@@ -82,18 +82,18 @@ fn parse_purchase(line: usize, text: &str) -> Result<Purchase, BadPurchase> {
 
 /// One disc of the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Item {
+pub(crate) struct Item {
     /// Its stock keeping unit.
-    pub sku: String,
+    pub(crate) sku: String,
     /// What one costs.
-    pub price: Cents,
+    pub(crate) price: Cents,
     /// How many there are at first.
-    pub stock: i64,
+    pub(crate) stock: i64,
 }
 
 /// What is special about an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Twist {
+pub(crate) enum Twist {
     /// Nothing.
     Plain,
     /// One of its lines names a disc that does not exist.
@@ -112,7 +112,7 @@ pub enum Twist {
 
 impl Twist {
     /// Whether there is no way to fill such an order.
-    pub fn cannot_be_filled(self) -> bool {
+    pub(crate) fn cannot_be_filled(self) -> bool {
         matches!(self, Self::UnknownItem | Self::LastSoldOut | Self::TooMany)
     }
 
@@ -132,27 +132,27 @@ impl Twist {
 
 /// One order that is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Planned {
+pub(crate) struct Planned {
     /// The order's id.
-    pub id: String,
+    pub(crate) id: String,
     /// Who orders.
-    pub customer: String,
+    pub(crate) customer: String,
     /// What is ordered.
-    pub lines: Vec<Line>,
+    pub(crate) lines: Vec<Line>,
     /// Whether the lines are put into the cart first.
-    pub from_cart: bool,
+    pub(crate) from_cart: bool,
     /// What is special about it.
-    pub twist: Twist,
+    pub(crate) twist: Twist,
 }
 
 impl Planned {
     /// The id of the request that places it.
-    pub fn request_id(&self) -> String {
+    pub(crate) fn request_id(&self) -> String {
         format!("place-{}", self.id)
     }
 
     /// The body of the request that places it.
-    pub fn body(&self) -> Wanted {
+    pub(crate) fn body(&self) -> Wanted {
         let lines = (!self.from_cart).then(|| self.lines.clone());
         Wanted { customer: self.customer.clone(), lines }
     }
@@ -160,18 +160,18 @@ impl Planned {
 
 /// Everything the demo does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The catalogue with its stock.
-    pub items: Vec<Item>,
+    pub(crate) items: Vec<Item>,
     /// What each customer has at first.
-    pub wallets: BTreeMap<String, Cents>,
+    pub(crate) wallets: BTreeMap<String, Cents>,
     /// The orders, by date.
-    pub orders: Vec<Planned>,
+    pub(crate) orders: Vec<Planned>,
 }
 
 impl Plan {
     /// Makes a plan from purchases.
-    pub fn new(mut purchases: Vec<Purchase>, seed: u64) -> Self {
+    pub(crate) fn new(mut purchases: Vec<Purchase>, seed: u64) -> Self {
         purchases.sort_by_key(|purchase| purchase.date); // stable: within a day in the order of the file
         let mut dice = Dice::new(seed);
         let prices = catalogue();
@@ -244,7 +244,7 @@ fn stocked(prices: BTreeMap<String, Cents>, orders: &[Planned]) -> Vec<Item> {
     }
     let stock = |index: usize, sku: &str| {
         let demand = demand.get(sku).copied().unwrap_or(0);
-        if index % SCARCE_EVERY == 0 { demand * SCARCE_PERCENT / 100 } else { demand + SPARE_STOCK }
+        if index.is_multiple_of(SCARCE_EVERY) { demand * SCARCE_PERCENT / 100 } else { demand + SPARE_STOCK }
     };
     let enumerated = prices.into_iter().enumerate();
     let mut items: Vec<Item> =
@@ -263,7 +263,7 @@ fn filled(items: &[Item], orders: &[Planned]) -> BTreeMap<String, Cents> {
         *needs.entry(&order.customer).or_default() += total;
     }
     let balance = |index: usize, need: Cents| {
-        if index % POOR_EVERY == 0 { need * POOR_PERCENT / 100 } else { need + SPARE_CENTS }
+        if index.is_multiple_of(POOR_EVERY) { need * POOR_PERCENT / 100 } else { need + SPARE_CENTS }
     };
     let enumerated = needs.into_iter().enumerate();
     enumerated.map(|(index, (customer, need))| (customer.to_owned(), balance(index, need))).collect()

@@ -16,31 +16,31 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// How to start it.
 #[derive(Clone, Debug)]
-pub struct Setup {
+pub(crate) struct Setup {
     /// The `tandem` program.
-    pub tandem: PathBuf,
+    pub(crate) tandem: PathBuf,
     /// The directory with the application's resources.
-    pub application: PathBuf,
+    pub(crate) application: PathBuf,
     /// Where it keeps its state.
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     /// Where it says that it is ready, and where it writes its log.
-    pub scratch: PathBuf,
+    pub(crate) scratch: PathBuf,
 }
 
 /// A runtime that runs, with the workers that it started. Dropped, it is killed with them.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     /// Of it and of everything that it started.
     group: u32,
     /// Where it listens.
-    pub addresses: Addresses,
+    pub(crate) addresses: Addresses,
     /// How long it took until it took requests.
-    pub started_in: Duration,
+    pub(crate) started_in: Duration,
 }
 
 impl Running {
     /// Starts it and waits until it takes requests.
-    pub async fn start(setup: &Setup) -> anyhow::Result<Self> {
+    pub(crate) async fn start(setup: &Setup) -> anyhow::Result<Self> {
         let began = Instant::now();
         let ready_file = setup.scratch.join("ready.json");
         if ready_file.exists() {
@@ -82,14 +82,14 @@ impl Running {
     }
 
     /// Kills it and its workers as a loss of power would: no clean-up, no farewell.
-    pub async fn kill(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn kill(mut self) -> anyhow::Result<()> {
         signal_group(self.group, "KILL")?;
         self.child.wait().await.context("failed to wait for the killed runtime")?;
         Ok(())
     }
 
     /// Asks it to end, as Ctrl-C would, and sees to it that it does.
-    pub async fn stop(mut self, grace: Duration) -> anyhow::Result<()> {
+    pub(crate) async fn stop(mut self, grace: Duration) -> anyhow::Result<()> {
         signal_group(self.group, "INT")?;
         if tokio::time::timeout(grace, self.child.wait()).await.is_err() {
             signal_group(self.group, "KILL")?;

@@ -14,7 +14,7 @@ use crate::checks::{Checked, Evidence, Invariant};
 const EXAMPLES_MAX: usize = 3;
 
 /// `6,919`: with a comma between thousands.
-pub fn thousands(number: usize) -> String {
+pub(crate) fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -27,7 +27,7 @@ pub fn thousands(number: usize) -> String {
 }
 
 /// How many orders ended how and why.
-pub fn outcomes(told: &[Told]) -> String {
+pub(crate) fn outcomes(told: &[Told]) -> String {
     let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
     for told in told {
         let outcome = match told.first.as_ref().map(|answer| &answer.ending) {
@@ -49,7 +49,7 @@ pub fn outcomes(told: &[Told]) -> String {
 }
 
 /// Percentiles of latencies.
-pub fn latencies(mut latencies: Vec<Duration>) -> String {
+pub(crate) fn latencies(mut latencies: Vec<Duration>) -> String {
     latencies.sort_unstable();
     let at = |per_mille: usize| {
         let index = (latencies.len() * per_mille / 1_000).min(latencies.len().saturating_sub(1));
@@ -60,17 +60,17 @@ pub fn latencies(mut latencies: Vec<Duration>) -> String {
 }
 
 /// Orders a second.
-pub fn rate(orders: usize, elapsed: Duration) -> String {
+pub(crate) fn rate(orders: usize, elapsed: Duration) -> String {
     let nanos = elapsed.as_nanos().max(1);
     let per_second = u128::try_from(orders).unwrap_or(u128::MAX).saturating_mul(1_000_000_000) / nanos;
     format!("{}/s", thousands(usize::try_from(per_second).unwrap_or(usize::MAX)))
 }
 
 /// The table of invariants, with examples of what is broken.
-pub fn invariants(checked: &[Checked]) -> String {
+pub(crate) fn invariants(checked: &[Checked]) -> String {
     let mut text = format!(" {:<54}{:>8}{:>8}\n", "invariant", "checked", "broken");
     for row in checked {
-        let counts = (thousands(row.checked), thousands(row.broken.len()));
+        let counts = (thousands(row.count), thousands(row.broken.len()));
         let _ = writeln!(text, " {:<54}{:>8}{:>8}", row.invariant.sentence(), counts.0, counts.1);
         for example in row.broken.iter().take(EXAMPLES_MAX) {
             let _ = writeln!(text, "   broken: {example}");
@@ -80,13 +80,13 @@ pub fn invariants(checked: &[Checked]) -> String {
 }
 
 /// Orders that were acknowledged and are not there.
-pub fn lost(evidence: &Evidence) -> usize {
+pub(crate) fn lost(evidence: &Evidence) -> usize {
     let pairs = evidence.plan.orders.iter().zip(&evidence.told);
     pairs.filter(|(planned, told)| told.receipt().is_some() && !evidence.stored.order.contains_key(&planned.id)).count()
 }
 
 /// Orders that were paid, or took stock for a line, or sent their event, more than once.
-pub fn doubled(evidence: &Evidence) -> usize {
+pub(crate) fn doubled(evidence: &Evidence) -> usize {
     let mut events: BTreeMap<&str, usize> = BTreeMap::new();
     for event in &evidence.stored.events {
         *events.entry(&event.order).or_default() += 1;
@@ -112,7 +112,7 @@ pub fn doubled(evidence: &Evidence) -> usize {
 }
 
 /// The last words: whether everything holds.
-pub fn verdict(checked: &[Checked]) -> (bool, String) {
+pub(crate) fn verdict(checked: &[Checked]) -> (bool, String) {
     let broken = checked.iter().filter(|row| !row.broken.is_empty()).count();
     let all = Invariant::ALL.len();
     let sentence = if broken > 0 {
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_broken_invariant_is_shown_and_decides() {
-        let row = |broken: Vec<String>| Checked { invariant: Invariant::Stock, checked: 5, broken };
+        let row = |broken: Vec<String>| Checked { invariant: Invariant::Stock, count: 5, broken };
         let text = invariants(&[row(vec!["sku-1 is gone".to_owned()])]);
         assert!(text.contains("broken: sku-1 is gone"), "{text}");
         assert!(!verdict(&[row(vec!["x".to_owned()])]).0);

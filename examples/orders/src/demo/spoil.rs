@@ -6,7 +6,7 @@ use crate::answer::{Answer, Ending};
 use crate::checks::{Evidence, Invariant, large_orders};
 
 /// Breaks `invariant`, and perhaps others with it, by changing one thing. Does nothing if there is no such thing to change.
-pub fn spoil(evidence: &mut Evidence, invariant: Invariant) {
+pub(crate) fn spoil(evidence: &mut Evidence, invariant: Invariant) {
     match invariant {
         Invariant::Stock => first_shelf(evidence, |shelf| shelf.available += 1),
         Invariant::NoOversell => first_shelf(evidence, |shelf| shelf.available = -1),
@@ -44,7 +44,9 @@ fn first_wallet(evidence: &mut Evidence, change: impl FnOnce(&mut crate::stored:
 fn move_again(evidence: &mut Evidence) {
     let moved = evidence.stored.inventory.values_mut().find(|shelf| !shelf.movements.is_empty());
     let quantity = moved.and_then(|shelf| shelf.movements.values_mut().next());
-    quantity.into_iter().for_each(|quantity| *quantity *= 2);
+    if let Some(quantity) = quantity {
+        *quantity *= 2;
+    }
 }
 
 /// An order that a client was told is rejected is there all the same.

@@ -12,68 +12,68 @@ use serde_json::Value;
 
 /// All that five functions store, and what they emitted.
 #[derive(Clone, Debug, Default)]
-pub struct Stored {
+pub(crate) struct Stored {
     /// By disc.
-    pub inventory: BTreeMap<String, Shelf>,
+    pub(crate) inventory: BTreeMap<String, Shelf>,
     /// By customer.
-    pub payment: BTreeMap<String, Wallet>,
+    pub(crate) payment: BTreeMap<String, Wallet>,
     /// By order.
-    pub order: BTreeMap<String, Placed>,
+    pub(crate) order: BTreeMap<String, Placed>,
     /// By customer.
-    pub cart: BTreeMap<String, Basket>,
+    pub(crate) cart: BTreeMap<String, Basket>,
     /// By customer.
-    pub loyalty: BTreeMap<String, Earned>,
+    pub(crate) loyalty: BTreeMap<String, Earned>,
     /// Records of the egress, in their order.
-    pub events: Vec<OrderPlaced>,
+    pub(crate) events: Vec<OrderPlaced>,
 }
 
 /// What `inventory` stores for a disc.
 #[derive(Clone, Debug, Default)]
-pub struct Shelf {
+pub(crate) struct Shelf {
     /// All that was ever put there.
-    pub initial: i64,
+    pub(crate) initial: i64,
     /// What is left.
-    pub available: i64,
+    pub(crate) available: i64,
     /// Quantity by `order/line`.
-    pub movements: BTreeMap<String, i64>,
+    pub(crate) movements: BTreeMap<String, i64>,
 }
 
 /// What `payment` stores for a customer.
 #[derive(Clone, Debug, Default)]
-pub struct Wallet {
+pub(crate) struct Wallet {
     /// All that was ever paid in.
-    pub initial: Cents,
+    pub(crate) initial: Cents,
     /// What is left.
-    pub balance: Cents,
+    pub(crate) balance: Cents,
     /// How many orders were paid.
-    pub orders: i64,
+    pub(crate) orders: i64,
     /// By order.
-    pub payments: BTreeMap<String, Payment>,
+    pub(crate) payments: BTreeMap<String, Payment>,
 }
 
 /// What `cart` stores for a customer.
 #[derive(Clone, Debug, Default)]
-pub struct Basket {
+pub(crate) struct Basket {
     /// What is in it.
-    pub lines: Vec<Line>,
+    pub(crate) lines: Vec<Line>,
     /// How often an order emptied it.
-    pub checkouts: i64,
+    pub(crate) checkouts: i64,
 }
 
 /// What `loyalty` stores for a customer.
 #[derive(Clone, Debug, Default)]
-pub struct Earned {
+pub(crate) struct Earned {
     /// One a dollar.
-    pub points: i64,
+    pub(crate) points: i64,
     /// How many by order.
-    pub vouchers: BTreeMap<String, i64>,
+    pub(crate) vouchers: BTreeMap<String, i64>,
 }
 
 /// One instance as the admin port shows it.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Instance {
+pub(crate) struct Instance {
     /// Its key.
-    pub key: String,
+    pub(crate) key: String,
     /// States of kind value.
     #[serde(default)]
     values: BTreeMap<String, Value>,
@@ -106,7 +106,7 @@ impl Instance {
 
 impl Stored {
     /// Takes in the instances of one function.
-    pub fn add(&mut self, function: &str, instances: &[Instance]) -> anyhow::Result<()> {
+    pub(crate) fn add(&mut self, function: &str, instances: &[Instance]) -> anyhow::Result<()> {
         for instance in instances {
             let key = instance.key.clone();
             match function {

@@ -103,7 +103,7 @@ fn a_shop_that_works_breaks_nothing_and_everything_is_looked_at() {
     let evidence = good_evidence();
     for checked in check_all(&evidence) {
         assert!(checked.broken.is_empty(), "{:?}: {:?}", checked.invariant, checked.broken);
-        assert!(checked.checked > 0, "{:?} looked at nothing", checked.invariant);
+        assert!(checked.count > 0, "{:?} looked at nothing", checked.invariant);
     }
 }
 
@@ -157,8 +157,8 @@ fn a_lost_order_is_seen_from_all_sides() {
 #[test]
 fn a_payment_without_an_order_is_seen() {
     check_change(&[Invariant::OrderIsWhole, Invariant::RejectedLeftNothing], |evidence| {
-        let pairs = evidence.plan.orders.iter().zip(&evidence.told);
-        let (planned, _) = pairs.filter(|(_, told)| told.receipt().is_none()).next().unwrap();
+        let mut pairs = evidence.plan.orders.iter().zip(&evidence.told);
+        let (planned, _) = pairs.find(|(_, told)| told.receipt().is_none()).unwrap();
         let wallet = evidence.stored.payment.get_mut(&planned.customer).unwrap();
         wallet.payments.insert(planned.id.clone(), Payment { amount: 1, number: 1 });
     });
