@@ -5,4 +5,9 @@
 //!                finished flows ─▶ commit group: one store transaction ─durable─▶ outcome, reply, egress, sends
 //! ```
 
+pub mod admin;
+pub mod ingress;
+pub mod metrics;
+pub mod problem;
 pub mod runtime;
+pub mod telemetry;

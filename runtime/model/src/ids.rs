@@ -216,13 +216,15 @@ impl fmt::Display for Timestamp {
 /// wherever and however often it arrives.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct FlowId([u8; FlowId::BYTES]);
+pub struct FlowId([u8; FLOW_ID_BYTES]);
+
+const FLOW_ID_BYTES: usize = 15;
 
 const BASE32: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 impl FlowId {
     /// Length in bytes.
-    pub const BYTES: usize = 15;
+    pub const BYTES: usize = FLOW_ID_BYTES;
     const CHARS: usize = 24;
 
     /// The id of the flow that `request` starts on `instance`, which lives in `slot`.
