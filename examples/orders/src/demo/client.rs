@@ -37,7 +37,7 @@ pub(crate) struct Addresses {
 pub(crate) struct Client {
     http: HyperClient<HttpConnector, Full<Bytes>>,
     addresses: watch::Receiver<Addresses>,
-    retries: AtomicUsize,
+    retried: AtomicUsize,
     repeated: AtomicUsize,
 }
 
@@ -47,12 +47,12 @@ impl Client {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let http = HyperClient::builder(TokioExecutor::new()).build(connector);
-        Self { http, addresses, retries: AtomicUsize::new(0), repeated: AtomicUsize::new(0) }
+        Self { http, addresses, retried: AtomicUsize::new(0), repeated: AtomicUsize::new(0) }
     }
 
-    /// How many requests had to be sent again, because the answer did not arrive.
-    pub(crate) fn retries(&self) -> usize {
-        self.retries.load(Ordering::Relaxed)
+    /// How many requests had to be sent again, because no answer came.
+    pub(crate) fn retried(&self) -> usize {
+        self.retried.load(Ordering::Relaxed)
     }
 
     /// How many answers came from the record of an earlier request with the same id.
@@ -70,6 +70,7 @@ impl Client {
     ) -> anyhow::Result<Reply> {
         let body = Bytes::from(serde_json::to_vec(body)?);
         let began = Instant::now();
+        let mut again = false;
         loop {
             let base = self.addresses.borrow().http.clone();
             let request = Request::builder()
@@ -80,9 +81,9 @@ impl Client {
                 .body(Full::new(body.clone()))?;
             let problem = match self.exchange(request).await {
                 Ok((parts, body)) if is_final(parts.status) => {
-                    if parts.headers.contains_key("tandem-repeated") {
-                        self.repeated.fetch_add(1, Ordering::Relaxed);
-                    }
+                    self.retried.fetch_add(usize::from(again), Ordering::Relaxed);
+                    let repeated = parts.headers.contains_key("tandem-repeated");
+                    self.repeated.fetch_add(usize::from(repeated), Ordering::Relaxed);
                     let flow = parts.headers.get("tandem-flow").and_then(|value| value.to_str().ok());
                     let flow = flow.unwrap_or_default().to_owned();
                     return Ok(Reply { status: parts.status, flow, body });
@@ -93,7 +94,7 @@ impl Client {
             if began.elapsed() > PATIENCE {
                 anyhow::bail!("{method} {path} got no outcome within {PATIENCE:?}: {problem}");
             }
-            self.retries.fetch_add(1, Ordering::Relaxed);
+            again = true;
             tokio::time::sleep(PAUSE).await;
         }
     }

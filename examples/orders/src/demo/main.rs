@@ -45,6 +45,8 @@ const PURCHASES: &str = include_str!("../../data/cdnow-sample.txt");
 const FUNCTIONS: [&str; 5] = ["inventory", "payment", "order", "cart", "loyalty"];
 /// Instances that are read at once.
 const PAGE: usize = 1_000;
+/// Map entries that are read of an instance that has more than a page shows.
+const ENTRIES: usize = 100_000;
 /// How long delayed messages may take to arrive after the last order.
 const SETTLE_WITHIN: Duration = Duration::from_secs(30);
 /// How often it is looked whether they have.
@@ -140,7 +142,7 @@ async fn run(options: &Options) -> anyhow::Result<bool> {
     println!("{}\n", report::latencies(latencies));
     print!("{}", report::outcomes(&evidence.told));
     println!(" (answered from the record of the same request: {})", thousands(client.repeated()));
-    println!(" (sent again because no answer came: {})\n", thousands(client.retries()));
+    println!(" (sent again because no answer came: {})\n", thousands(client.retried()));
     let checked = check_all(&evidence);
     print!("{}", report::invariants(&checked));
     let (holds, sentence) = report::verdict(&checked);
@@ -255,7 +257,10 @@ async fn read_stored(client: &Client) -> anyhow::Result<Stored> {
         let mut after = String::new();
         loop {
             let from = if after.is_empty() { String::new() } else { format!("&after={after}") };
-            let page: Page = client.admin(&format!("/state/{function}?values=true&limit={PAGE}{from}")).await?;
+            let mut page: Page = client.admin(&format!("/state/{function}?values=true&limit={PAGE}{from}")).await?;
+            for instance in page.instances.iter_mut().filter(|instance| instance.more) {
+                *instance = client.admin(&format!("/state/{function}/{}?limit={ENTRIES}", instance.key)).await?;
+            }
             stored.add(function, &page.instances)?;
             match page.next {
                 Some(next) => after = next,

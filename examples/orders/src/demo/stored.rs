@@ -82,7 +82,7 @@ pub(crate) struct Instance {
     entries: BTreeMap<String, BTreeMap<String, Value>>,
     /// Not all entries are here.
     #[serde(default)]
-    more: bool,
+    pub(crate) more: bool,
 }
 
 impl Instance {
