@@ -142,7 +142,47 @@ fn text(body: &Bytes) -> std::borrow::Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// Answers each connection with one of these texts, the first with the first; gives what it was sent.
+    async fn serve(listener: TcpListener, answers: Vec<&'static str>) -> Vec<String> {
+        let mut requests = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"{}") {
+                assert!(stream.read_buf(&mut request).await.unwrap() > 0, "the request has a body of two bytes");
+            }
+            requests.push(String::from_utf8(request).unwrap());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+        requests
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_is_asked_for_again_with_the_same_id() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http = format!("http://{}", listener.local_addr().unwrap());
+        let nothing = "";
+        let cut = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf of";
+        let busy = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        let done = "HTTP/1.1 200 OK\r\ntandem-flow: f-1\r\ntandem-repeated: true\r\ncontent-length: 2\r\n\r\n{}";
+        let server = tokio::spawn(serve(listener, vec![nothing, cut, busy, done]));
+        let (_announce, addresses) = watch::channel(Addresses { http, admin: String::new() });
+        let client = Client::new(addresses);
+        let reply = client.send(Method::POST, "/orders/o-1", "place-o-1", &serde_json::json!({})).await.unwrap();
+        assert_eq!((reply.status, reply.flow.as_str()), (StatusCode::OK, "f-1"));
+        assert_eq!((client.retried(), client.repeated()), (1, 1));
+        for request in server.await.unwrap() {
+            assert!(
+                request.starts_with("POST /orders/o-1 ") && request.contains("idempotency-key: place-o-1"),
+                "{request}"
+            );
+        }
+    }
 
     #[test]
     fn only_what_has_no_outcome_yet_is_asked_again() {

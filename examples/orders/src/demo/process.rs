@@ -120,3 +120,67 @@ fn signal_group(group: u32, signal: &str) -> anyhow::Result<()> {
 fn addresses(ready_file: &std::path::Path) -> Option<Addresses> {
     serde_json::from_slice(&std::fs::read(ready_file).ok()?).ok()
 }
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use super::*;
+
+    /// A runtime that starts one worker, writes down its process id, and says that it is ready.
+    const RUNTIME: &str = r#"#!/bin/sh
+for last; do :; done
+sleep 1000 &
+echo $! > "$(dirname "$last")/worker"
+printf '{"http":"http://127.0.0.1:1","admin":"http://127.0.0.1:2"}' > "$last"
+wait
+"#;
+
+    fn setup(directory: &Path, script: &str) -> Setup {
+        let tandem = directory.join("tandem");
+        std::fs::write(&tandem, script).unwrap();
+        std::fs::set_permissions(&tandem, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Setup { tandem, application: directory.into(), data: directory.join("store"), scratch: directory.into() }
+    }
+
+    /// A zombie that nobody has waited for yet is gone as well.
+    fn is_running(pid: &str) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    }
+
+    async fn worker_is_gone(directory: &Path) {
+        let worker = std::fs::read_to_string(directory.join("worker")).unwrap();
+        let began = Instant::now();
+        while is_running(worker.trim()) {
+            assert!(began.elapsed() < START_WITHIN, "worker {worker} outlived its runtime");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_killed_runtime_leaves_no_worker() {
+        let directory = tempfile::tempdir().unwrap();
+        let running = Running::start(&setup(directory.path(), RUNTIME)).await.unwrap();
+        assert_eq!(running.addresses.http, "http://127.0.0.1:1");
+        running.kill().await.unwrap();
+        worker_is_gone(directory.path()).await;
+    }
+
+    #[tokio::test]
+    async fn a_dropped_runtime_leaves_no_worker() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(Running::start(&setup(directory.path(), RUNTIME)).await.unwrap());
+        worker_is_gone(directory.path()).await;
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_does_not_start_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = Running::start(&setup(directory.path(), "#!/bin/sh\nexit 3\n")).await.err().unwrap();
+        assert!(error.to_string().contains("exit status: 3"), "{error}");
+    }
+}
