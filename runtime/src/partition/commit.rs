@@ -123,8 +123,8 @@ impl<S: Store> Partition<S> {
         let mut messages = Vec::new();
         for mut flow in group.flows {
             messages.append(&mut flow.messages);
-            for (egress, sequence) in &flow.egresses {
-                self.releases.egress(egress, *sequence);
+            for (egress, record) in std::mem::take(&mut flow.egresses) {
+                self.releases.egress(&egress, record);
             }
             let _ = flow.done.send(Sealed::Durable);
         }
@@ -136,10 +136,10 @@ impl<S: Store> Partition<S> {
 
     fn settle_refused(&self, group: Group, error: &Error) {
         let why = error.to_string();
+        self.releases.store_failed(error);
         if matches!(error, Error::Stopped(_) | Error::Damaged(_)) {
             error!(%error, "the store cannot go on");
             self.lock().stopped = Some(why.clone());
-            self.releases.store_stopped(error);
         } else {
             warn!(%error, flows = group.flows.len(), "commit refused");
         }

@@ -2,7 +2,7 @@
 //!
 //! A connection is one stream that is polled by the server. It reads all that has arrived, then sends all that is
 //! ready in one message; it owns the table of invocations, so nothing here is locked. **Invariant:** an invocation
-//! that is not in the table sends nothing, and no more are in it than the credit that was announced.
+//! that is not in the table sends nothing.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -29,6 +29,10 @@ use crate::function::{Handler, Output};
 use crate::invocation::{Invocation, Outgoing, failed};
 use crate::server::Registry;
 
+/// Invocations that may be open on one connection, whatever the credit: protects the process from a runtime that has
+/// lost count. The credit itself is not held against the runtime, because it lets calls through without one: their
+/// flow has its place already, and to make them wait for another could go round in a ring.
+const INVOCATIONS_MAX: usize = 1 << 16;
 /// Messages that are read before what is ready is sent.
 const MESSAGES_READ_MAX: usize = 64;
 /// A message is sent when it has this size, in bytes; one that holds a single frame may be larger.
@@ -123,9 +127,8 @@ impl<I> Connection<I> {
         if self.running.contains_key(&id) {
             return Err(Status::invalid_argument(format!("invocation {id} is already running")));
         }
-        let credit = self.registry.credit();
-        if self.running.len() >= usize::try_from(credit).unwrap_or(usize::MAX) {
-            return Err(Status::resource_exhausted(format!("more than {credit} invocations are open")));
+        if self.running.len() >= INVOCATIONS_MAX {
+            return Err(Status::resource_exhausted(format!("{INVOCATIONS_MAX} invocations are open")));
         }
         let found = self.registry.find(&invoke.function, &invoke.handler);
         match found {

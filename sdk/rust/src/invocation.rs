@@ -323,5 +323,5 @@ pub fn raw_result<E: Into<Error>>(_invocation: &Invocation, result: Result<Raw, 
     Ok(Output { payload: bytes, content_type })
 }
 
-/// An [`Invocation`] as the generated code passes it on.
+/// An invocation as the generated code passes it on.
 pub type Shared = Arc<Invocation>;

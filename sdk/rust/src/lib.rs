@@ -92,6 +92,8 @@ mod function;
 mod invocation;
 mod map;
 mod map_key;
+#[cfg(doctest)]
+mod mistakes;
 pub mod prelude;
 mod server;
 mod state;

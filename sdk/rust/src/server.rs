@@ -24,7 +24,7 @@ use crate::state::FieldSpec;
 pub const ADDRESS_VARIABLE: &str = "TANDEM_WORKER_ADDRESS";
 /// Where [`serve`] listens by default.
 pub const ADDRESS: &str = "0.0.0.0:9090";
-/// Invocations that one runtime may have open on one connection, by default.
+/// Requests that one runtime may have open on one connection, by default; the calls that they make come on top.
 pub const CREDIT: u32 = 256;
 /// How long a server that stops lets running invocations end, by default.
 pub const DRAIN: Duration = Duration::from_secs(5);
@@ -63,10 +63,11 @@ impl Server {
         Self { descriptors, credit: CREDIT, drain: DRAIN }
     }
 
-    /// Invocations that one runtime may have open on one connection; [`CREDIT`] by default, at least 1.
+    /// Requests that one runtime may have open on one connection; [`CREDIT`] by default, at least 1. The calls that they
+    /// make come on top.
     #[must_use]
-    pub fn credit(mut self, invocations: u32) -> Self {
-        self.credit = invocations.max(1);
+    pub fn credit(mut self, requests: u32) -> Self {
+        self.credit = requests.max(1);
         self
     }
 

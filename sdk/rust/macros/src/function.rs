@@ -259,3 +259,6 @@ fn check_names(handlers: &[Handler]) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

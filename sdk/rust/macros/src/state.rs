@@ -60,3 +60,25 @@ fn name_of(field: &Field) -> Result<String> {
     check_identifier("state", &name, span)?;
     Ok(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(item: &str, problem: &str) {
+        let item: DeriveInput = syn::parse_str(item).unwrap();
+        let said = expand(&item).unwrap_err().to_string();
+        assert!(said.contains(problem), "{said}");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        check("enum S {}", "is a struct");
+        check("struct S(Value<u32>);", "named fields");
+        check("struct S<T> { a: Value<T> }", "cannot be generic");
+        check("struct S { _a: Value<u32> }", "must start with a letter");
+        check("struct S { #[state(name = \"a b\")] a: Value<u32> }", "\"a b\" does not");
+        check("struct S { #[state(key = 1)] a: Value<u32> }", "unknown option of a state");
+        check("struct S { a: Value<u32>, #[state(name = \"a\")] b: Value<u32> }", "two states are called \"a\"");
+    }
+}
