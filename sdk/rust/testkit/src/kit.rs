@@ -13,7 +13,7 @@ use tandem_model::limits::Limits;
 use tandem_model::request::Request;
 use tandem_model::slot::SlotCount;
 use tandem_model::topology::Topology;
-use tandem_runtime::runtime::{FlowFilter, Runtime};
+use tandem_runtime::runtime::{FlowFilter, Options, Runtime};
 use tandem_store::keys::{Layout, Table};
 use tandem_store::memory::MemoryStore;
 use tandem_store::{Commit, CommitResult, Store};
@@ -89,7 +89,7 @@ impl Builder {
 }
 
 async fn start_runtime(store: MemoryStore, topology: Topology) -> Result<Runtime<MemoryStore>, Error> {
-    Runtime::start(store, topology).await.map_err(|error| Error::Stopped(error.to_string()))
+    Runtime::start(Options::default(), store, topology).await.map_err(|error| Error::Stopped(error.to_string()))
 }
 
 /// Runs the server until the sender is dropped.
@@ -208,7 +208,7 @@ impl TestKit {
     }
 
     /// Ends the kit, and waits until the runtime has stopped. Dropping the kit ends it as well, without waiting.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.runtime.shut_down(STOP_GRACE).await;
     }
 
@@ -227,6 +227,16 @@ impl TestKit {
         match self.store.commit(commit).await? {
             CommitResult::Committed(_) => Ok(()),
             other => Err(Error::Stopped(format!("the store did not take the seed: {other:?}"))),
+        }
+    }
+}
+
+impl Drop for TestKit {
+    fn drop(&mut self) {
+        // Without a runtime of tokio there is nothing left to stop.
+        if let Ok(tokio) = tokio::runtime::Handle::try_current() {
+            let runtime = self.runtime.clone();
+            tokio.spawn(async move { runtime.shut_down(Duration::ZERO).await });
         }
     }
 }

@@ -80,7 +80,9 @@ impl Order {
     }
 
     async fn tick(ctx: &Ctx<OrderState>, ticks: Vec<(i64, u32)>) -> Result<()> {
-        ticks.into_iter().for_each(|(at, count)| ctx.state.ticks.insert(at, count));
+        for (at, count) in ticks {
+            ctx.state.ticks.insert(at, count);
+        }
         Ok(())
     }
 
@@ -180,7 +182,8 @@ async fn no_update_is_lost() {
     const COUNT: u32 = 50;
     let kit = shop().await;
     let calls = (0..COUNT).map(|_| kit.call("inventory", "counter", "add", &1));
-    let mut results: Vec<u32> = join_all(calls).await.into_iter().map(|answer| answer.unwrap().result().unwrap()).collect();
+    let mut results: Vec<u32> =
+        join_all(calls).await.into_iter().map(|answer| answer.unwrap().result().unwrap()).collect();
     results.sort_unstable();
     assert_eq!(results, (1..=COUNT).collect::<Vec<_>>());
 }
@@ -192,7 +195,8 @@ async fn maps_are_scanned_in_order_page_by_page() {
     let ticks = [(5_i64, 5_u32), (-5, 1), (-3, 2), (0, 4), (-1, 3), (7, 6)];
     kit.call("order", "o", "tick", &ticks).await.unwrap().result::<()>().unwrap();
     kit.seed_entry("order", "o", "ticks", (&9_i64, &7)).await.unwrap();
-    let [all, between, first, last] = kit.call("order", "o", "ticks", &()).await.unwrap().result::<[Vec<(i64, u32)>; 4]>().unwrap();
+    let [all, between, first, last] =
+        kit.call("order", "o", "ticks", &()).await.unwrap().result::<[Vec<(i64, u32)>; 4]>().unwrap();
     assert_eq!(all, [(-5, 1), (-1, 3), (0, 4), (1, 100), (5, 5), (7, 6), (9, 7)]);
     assert_eq!(between, [(-1, 3), (0, 4), (1, 100)]);
     assert_eq!(first, [(-1, 3), (0, 4)]);
