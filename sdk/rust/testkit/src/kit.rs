@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 use crate::{Answer, Error, State, topology};
 
-/// How long a request of a test may take.
+/// How long a request of a test may take, unless the test says otherwise.
 const DEADLINE: Duration = Duration::from_secs(20);
 /// How long the runtime may take to come to rest.
 const REST_TIME_MAX: Duration = Duration::from_secs(20);
@@ -41,6 +41,7 @@ pub struct TestKit {
     runtime: Runtime<MemoryStore>,
     store: MemoryStore,
     layout: Layout,
+    deadline: Duration,
     requests: AtomicU64,
     _server: oneshot::Sender<()>,
 }
@@ -52,6 +53,7 @@ pub struct Builder {
     server: Server,
     egresses: Vec<String>,
     limits: Limits,
+    deadline: Duration,
     store: MemoryStore,
 }
 
@@ -70,6 +72,13 @@ impl Builder {
         self
     }
 
+    /// Gives requests less or more time than 20 seconds.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
     /// A store of the test's own: filled before, with faults ordered, or looked at row by row afterwards.
     #[must_use]
     pub fn store(mut self, store: MemoryStore) -> Self {
@@ -84,7 +93,7 @@ impl Builder {
         let topology = topology::of(&self.descriptors, &self.egresses, self.limits, server.address())?;
         let runtime = start_runtime(self.store.clone(), topology).await?;
         let (layout, requests) = (Layout::new(SlotCount::DEFAULT), AtomicU64::new(0));
-        Ok(TestKit { runtime, store: self.store, layout, requests, _server: serve(server) })
+        Ok(TestKit { runtime, store: self.store, layout, deadline: self.deadline, requests, _server: serve(server) })
     }
 }
 
@@ -114,6 +123,7 @@ impl TestKit {
             server: Server::new(functions).drain(Duration::ZERO),
             egresses: Vec::new(),
             limits: Limits::default(),
+            deadline: DEADLINE,
             store: MemoryStore::new(),
         }
     }
@@ -143,7 +153,7 @@ impl TestKit {
         let id: RequestId = request_id.parse()?;
         let handler: HandlerName = handler.parse()?;
         let instance = Instance::parse(function, key)?;
-        let request = Request::new(self.layout.slots(), id, instance, handler, payload, DEADLINE);
+        let request = Request::new(self.layout.slots(), id, instance, handler, payload, self.deadline);
         let accepted = self.runtime.submit(request).await?;
         let ended = accepted.outcome.await;
         let ended = ended.map_err(|_| Error::Stopped("the runtime stopped before the outcome".to_owned()))?;
