@@ -13,7 +13,7 @@ use tandem_model::limits::Limits;
 use tandem_model::request::Request;
 use tandem_model::slot::SlotCount;
 use tandem_model::topology::Topology;
-use tandem_runtime::runtime::{FlowFilter, Runtime};
+use tandem_runtime::runtime::{FlowFilter, Options, Runtime};
 use tandem_store::keys::{Layout, Table};
 use tandem_store::memory::MemoryStore;
 use tandem_store::{Commit, CommitResult, Store};
@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 use crate::{Answer, Error, State, topology};
 
-/// How long a request of a test may take.
+/// How long a request of a test may take, unless the test says otherwise.
 const DEADLINE: Duration = Duration::from_secs(20);
 /// How long the runtime may take to come to rest.
 const REST_TIME_MAX: Duration = Duration::from_secs(20);
@@ -41,6 +41,7 @@ pub struct TestKit {
     runtime: Runtime<MemoryStore>,
     store: MemoryStore,
     layout: Layout,
+    deadline: Duration,
     requests: AtomicU64,
     _server: oneshot::Sender<()>,
 }
@@ -52,6 +53,7 @@ pub struct Builder {
     server: Server,
     egresses: Vec<String>,
     limits: Limits,
+    deadline: Duration,
     store: MemoryStore,
 }
 
@@ -70,6 +72,13 @@ impl Builder {
         self
     }
 
+    /// Gives requests less or more time than 20 seconds.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
     /// A store of the test's own: filled before, with faults ordered, or looked at row by row afterwards.
     #[must_use]
     pub fn store(mut self, store: MemoryStore) -> Self {
@@ -84,14 +93,12 @@ impl Builder {
         let topology = topology::of(&self.descriptors, &self.egresses, self.limits, server.address())?;
         let runtime = start_runtime(self.store.clone(), topology).await?;
         let (layout, requests) = (Layout::new(SlotCount::DEFAULT), AtomicU64::new(0));
-        Ok(TestKit { runtime, store: self.store, layout, requests, _server: serve(server) })
+        Ok(TestKit { runtime, store: self.store, layout, deadline: self.deadline, requests, _server: serve(server) })
     }
 }
 
 async fn start_runtime(store: MemoryStore, topology: Topology) -> Result<Runtime<MemoryStore>, Error> {
-    Runtime::start(tandem_runtime::runtime::Options::default(), store, topology)
-        .await
-        .map_err(|error| Error::Stopped(error.to_string()))
+    Runtime::start(Options::default(), store, topology).await.map_err(|error| Error::Stopped(error.to_string()))
 }
 
 /// Runs the server until the sender is dropped.
@@ -116,6 +123,7 @@ impl TestKit {
             server: Server::new(functions).drain(Duration::ZERO),
             egresses: Vec::new(),
             limits: Limits::default(),
+            deadline: DEADLINE,
             store: MemoryStore::new(),
         }
     }
@@ -145,7 +153,7 @@ impl TestKit {
         let id: RequestId = request_id.parse()?;
         let handler: HandlerName = handler.parse()?;
         let instance = Instance::parse(function, key)?;
-        let request = Request::new(self.layout.slots(), id, instance, handler, payload, DEADLINE);
+        let request = Request::new(self.layout.slots(), id, instance, handler, payload, self.deadline);
         let accepted = self.runtime.submit(request).await?;
         let ended = accepted.outcome.await;
         let ended = ended.map_err(|_| Error::Stopped("the runtime stopped before the outcome".to_owned()))?;
@@ -210,7 +218,7 @@ impl TestKit {
     }
 
     /// Ends the kit, and waits until the runtime has stopped. Dropping the kit ends it as well, without waiting.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.runtime.shut_down(STOP_GRACE).await;
     }
 
@@ -229,6 +237,16 @@ impl TestKit {
         match self.store.commit(commit).await? {
             CommitResult::Committed(_) => Ok(()),
             other => Err(Error::Stopped(format!("the store did not take the seed: {other:?}"))),
+        }
+    }
+}
+
+impl Drop for TestKit {
+    fn drop(&mut self) {
+        // Without a runtime of tokio there is nothing left to stop.
+        if let Ok(tokio) = tokio::runtime::Handle::try_current() {
+            let runtime = self.runtime.clone();
+            tokio.spawn(async move { runtime.shut_down(Duration::ZERO).await });
         }
     }
 }

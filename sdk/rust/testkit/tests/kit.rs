@@ -80,7 +80,9 @@ impl Order {
     }
 
     async fn tick(ctx: &Ctx<OrderState>, ticks: Vec<(i64, u32)>) -> Result<()> {
-        ticks.into_iter().for_each(|(at, count)| ctx.state.ticks.insert(at, count));
+        for (at, count) in ticks {
+            ctx.state.ticks.insert(at, count);
+        }
         Ok(())
     }
 
