@@ -216,13 +216,15 @@ impl fmt::Display for Timestamp {
 /// wherever and however often it arrives.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct FlowId([u8; FlowId::BYTES]);
+pub struct FlowId([u8; FLOW_ID_BYTES]);
+
+const FLOW_ID_BYTES: usize = 15;
 
 const BASE32: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 impl FlowId {
     /// Length in bytes.
-    pub const BYTES: usize = 15;
+    pub const BYTES: usize = FLOW_ID_BYTES;
     const CHARS: usize = 24;
 
     /// The id of the flow that `request` starts on `instance`, which lives in `slot`.
@@ -279,7 +281,8 @@ impl fmt::Debug for FlowId {
 impl FromStr for FlowId {
     type Err = InvalidName;
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let problem = || InvalidName::new("flow id", text, "must be 24 characters of 0-9 and a-z without i, l, o and u");
+        let problem =
+            || InvalidName::new("flow id", text, "must be 24 characters of 0-9 and a-z without i, l, o and u");
         if text.len() != Self::CHARS {
             return Err(problem());
         }

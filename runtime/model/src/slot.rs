@@ -83,12 +83,11 @@ mod tests {
     /// Golden vectors: if one of these changes, stored data can no longer be found.
     #[test]
     fn slots_are_a_format() {
-        let golden = [("o-1", 0_u16), ("sku-7", 0), ("c-9", 0), ("ä", 0), ("{o-1}/payment", 0)];
-        let slots: Vec<u16> =
-            golden.iter().map(|(key, _)| SlotCount::DEFAULT.slot_of(&key.parse().unwrap()).get()).collect();
+        let keys = ["o-1", "sku-7", "c-9", "ä", "{o-1}/payment"];
+        let slots = keys.map(|key| SlotCount::DEFAULT.slot_of(&key.parse().unwrap()).get());
         assert_eq!(slots, GOLDEN_SLOTS);
     }
-    const GOLDEN_SLOTS: [u16; 5] = [0; 5];
+    const GOLDEN_SLOTS: [u16; 5] = [674, 902, 473, 180, 674];
 
     #[test]
     fn tag_chooses_the_slot() {

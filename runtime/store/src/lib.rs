@@ -38,8 +38,9 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Applies all writes at one timestamp, if everything that was read is unchanged there; otherwise nothing.
     ///
-    /// Durable when it returns [`CommitResult::Committed`]. `Err` means that nothing was applied and nothing will be.
-    /// Dropping the future may or may not apply the commit, never half of it.
+    /// Durable when it returns [`CommitResult::Committed`]. `Err` means that nothing was applied and nothing will be, with
+    /// one exception: after [`Error::Stopped`] only a restart of the process tells. Dropping the future may or may not
+    /// apply the commit, never half of it.
     fn commit(&self, commit: Commit) -> impl Future<Output = Result<CommitResult, Error>> + Send;
 }
 
@@ -81,6 +82,11 @@ impl KeyRange {
             Bytes::from(end)
         });
         Self { start: Bytes::copy_from_slice(prefix), end }
+    }
+
+    /// Whether no key at all can be in it.
+    pub fn is_empty(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| *end <= self.start)
     }
 
     /// Whether `key` is in it.

@@ -1,0 +1,478 @@
+//! All metrics of a runtime pod: their names, help texts and labels, and small methods that count.
+//!
+//! **Invariant:** labels come from closed sets: names in the topology, outcomes, and reasons of a fixed list. Never a
+//! key, an id, an address or a text of user code.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Metric, Registry};
+use tandem_model::ids::{EgressName, FunctionName};
+use tandem_model::outcome::{FlowRecord, Outcome};
+
+use crate::problem;
+use crate::runtime::NotAccepted;
+
+/// Media type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Everything here starts with it.
+const PREFIX: &str = "tandem_runtime";
+/// Label of reasons that user code chose.
+const APPLICATION: &str = "application";
+/// Buckets of durations: 0.5 ms, doubled 16 times, up to 16 s.
+const DURATION_BUCKETS: (f64, f64, u16) = (0.0005, 2.0, 16);
+/// Buckets of counts: 1, doubled 11 times, up to 1024.
+const SIZE_BUCKETS: (f64, f64, u16) = (1.0, 2.0, 11);
+const MICROSECONDS: f64 = 1e6;
+
+/// Why a request was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Refusal {
+    /// Too many flows.
+    Busy,
+    /// The store or the runtime is not there.
+    Unavailable,
+    /// The same id came with another body.
+    Mismatch,
+    /// It makes no sense.
+    Invalid,
+}
+
+impl From<&NotAccepted> for Refusal {
+    fn from(refusal: &NotAccepted) -> Self {
+        match refusal {
+            NotAccepted::Mismatch { .. } => Self::Mismatch,
+            NotAccepted::Busy { .. } => Self::Busy,
+            NotAccepted::Unavailable(_) => Self::Unavailable,
+            NotAccepted::Invalid(_) => Self::Invalid,
+        }
+    }
+}
+
+/// Why the connection to a worker was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
+pub enum WorkerDrop {
+    /// It could not be reached.
+    Unreachable,
+    /// It went away.
+    Disconnected,
+    /// What it offers is not what the resources say.
+    Handshake,
+    /// It broke a rule of the protocol.
+    Protocol,
+    /// It did not answer in time.
+    Hung,
+    /// The topology does not list it any more.
+    Removed,
+}
+
+/// What kind of store error it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
+pub enum StoreFailure {
+    /// It may work again later.
+    Unavailable,
+    /// No room.
+    Full,
+    /// The outcome of a commit had to be read back.
+    Undetermined,
+    /// Stored bytes make no sense.
+    Damaged,
+    /// The engine stopped.
+    Stopped,
+    /// Anything that only happens when it is opened, or a past that is not kept.
+    Other,
+}
+
+impl From<&tandem_store::Error> for StoreFailure {
+    fn from(error: &tandem_store::Error) -> Self {
+        match error {
+            tandem_store::Error::Unavailable(_) => Self::Unavailable,
+            tandem_store::Error::Full(_) => Self::Full,
+            tandem_store::Error::Damaged(_) => Self::Damaged,
+            tandem_store::Error::Stopped(_) => Self::Stopped,
+            tandem_store::Error::HistoryNotKept { .. }
+            | tandem_store::Error::InUse(_)
+            | tandem_store::Error::NewerFormat { .. } => Self::Other,
+        }
+    }
+}
+
+/// A label value from a closed list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Word(&'static str);
+
+impl EncodeLabelValue for Word {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
+        encoder.write_str(self.0)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByFunction {
+    function: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByFunctionAndOutcome {
+    function: String,
+    outcome: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByFunctionAndReason {
+    function: String,
+    reason: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    reason: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByEgress {
+    egress: String,
+}
+
+/// Durations by function.
+type Durations = Family<ByFunction, Histogram, fn() -> Histogram>;
+
+fn durations() -> Histogram {
+    let (start, factor, length) = DURATION_BUCKETS;
+    Histogram::new(exponential_buckets(start, factor, length))
+}
+
+fn sizes() -> Histogram {
+    let (start, factor, length) = SIZE_BUCKETS;
+    Histogram::new(exponential_buckets(start, factor, length))
+}
+
+/// One line of the generated documentation.
+#[derive(Clone, Debug)]
+struct Definition {
+    name: String,
+    kind: String,
+    labels: &'static str,
+    help: &'static str,
+}
+
+/// Registers metrics and remembers how to document them.
+struct Definer {
+    registry: Registry,
+    definitions: Vec<Definition>,
+}
+
+impl Definer {
+    fn add<M: Metric + Clone>(&mut self, name: &'static str, labels: &'static str, metric: M, help: &'static str) -> M {
+        let kind = format!("{:?}", EncodeMetric::metric_type(&metric)).to_lowercase();
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        let name_full = format!("{PREFIX}_{name}{suffix}");
+        self.definitions.push(Definition { name: name_full, kind, labels, help });
+        self.registry.register(name, help.trim_end_matches('.'), metric.clone());
+        metric
+    }
+}
+
+/// The metrics of one runtime. Shared as `Arc`.
+pub struct Metrics {
+    registry: Registry,
+    definitions: Vec<Definition>,
+    accepted: Family<ByFunction, Counter>,
+    repeated: Family<ByFunction, Counter>,
+    refused: Family<ByReason, Counter>,
+    ended: Family<ByFunctionAndOutcome, Counter>,
+    not_committed: Family<ByFunctionAndReason, Counter>,
+    flow_seconds: Durations,
+    attempts: Family<ByFunction, Counter>,
+    conflicts: Family<ByFunction, Counter>,
+    in_flight: Gauge,
+    group_flows: Histogram,
+    commit_seconds: Histogram,
+    store_errors: Family<ByReason, Counter>,
+    messages_delivered: Counter,
+    messages_set_aside: Counter,
+    messages_waiting: Gauge,
+    timers_waiting: Gauge,
+    workers: Family<ByFunction, Gauge>,
+    worker_drops: Family<ByFunctionAndReason, Counter>,
+    invocations: Family<ByFunction, Counter>,
+    credit_waits: Family<ByFunction, Counter>,
+    egress_records: Family<ByEgress, Counter>,
+    bad_requests: Family<ByReason, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::build()
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::build())
+    }
+
+    #[rustfmt::skip]
+    fn build() -> Self {
+        let mut d = Definer { registry: Registry::with_prefix(PREFIX), definitions: Vec::new() };
+        let by_function = Durations::new_with_constructor(durations as fn() -> Histogram);
+        Self {
+            accepted: d.add("requests_accepted", "function", Family::default(), "Requests taken, repetitions not counted."),
+            repeated: d.add("requests_repeated", "function", Family::default(), "Requests answered from the record of an earlier one with the same id, or joined to it."),
+            refused: d.add("requests_refused", "reason", Family::default(), "Requests that were not accepted: `busy`, `unavailable`, `mismatch` or `invalid`."),
+            bad_requests: d.add("http_problems", "reason", Family::default(), "HTTP requests that the ingress answered with a problem before they reached a flow, by reason."),
+            ended: d.add("flows_ended", "function, outcome", Family::default(), "Flows whose outcome became durable, by entry function."),
+            not_committed: d.add("flows_not_committed", "function, reason", Family::default(), "Flows that did not commit, by entry function and reason; reasons that user code chose count as `application`."),
+            flow_seconds: d.add("flow_duration_seconds", "function", by_function, "From acceptance to the decision, by entry function."),
+            attempts: d.add("flow_attempts", "function", Family::default(), "Runs of user code for flows that ended; compare with `flows_ended`."),
+            conflicts: d.add("commit_conflicts", "function", Family::default(), "Attempts thrown away because what they read had changed, by entry function."),
+            in_flight: d.add("flows_in_flight", "", Gauge::default(), "Flows accepted and not ended."),
+            group_flows: d.add("commit_group_flows", "", sizes(), "Flows that one store transaction committed."),
+            commit_seconds: d.add("commit_duration_seconds", "", durations(), "Store transactions, from start to durable."),
+            store_errors: d.add("store_errors", "reason", Family::default(), "Errors of the store: `unavailable`, `full`, `undetermined`, `damaged`, `stopped` or `other`."),
+            messages_delivered: d.add("messages_delivered", "", Counter::default(), "Sends whose flow committed."),
+            messages_set_aside: d.add("messages_set_aside", "", Counter::default(), "Sends that failed for good and were parked."),
+            messages_waiting: d.add("messages_waiting", "", Gauge::default(), "Sends that are due and not delivered."),
+            timers_waiting: d.add("timers_waiting", "", Gauge::default(), "Delayed sends that are not due yet."),
+            workers: d.add("workers_connected", "function", Family::default(), "Workers with a finished handshake."),
+            worker_drops: d.add("worker_drops", "function, reason", Family::default(), "Connections to workers given up: `unreachable`, `disconnected`, `handshake`, `protocol`, `hung` or `removed`."),
+            invocations: d.add("invocations", "function", Family::default(), "Invocations sent to workers, calls and spawns included."),
+            credit_waits: d.add("host_credit_waits", "function", Family::default(), "Invocations that had to wait because no worker had room."),
+            egress_records: d.add("egress_records", "egress", Family::default(), "Records released by commits."),
+            registry: d.registry,
+            definitions: d.definitions,
+        }
+    }
+
+    /// A request was taken.
+    pub fn accepted(&self, function: &FunctionName) {
+        self.accepted.get_or_create(&by(function)).inc();
+    }
+
+    /// A request was answered from, or joined to, an earlier one.
+    pub fn repeated(&self, function: &FunctionName) {
+        self.repeated.get_or_create(&by(function)).inc();
+    }
+
+    /// A request was not taken.
+    pub fn refused(&self, refusal: Refusal) {
+        self.refused.get_or_create(&ByReason { reason: Word(refusal.into()) }).inc();
+    }
+
+    /// An HTTP request was answered with a problem before it reached a flow.
+    pub fn bad_request(&self, reason: &str) {
+        self.bad_requests.get_or_create(&ByReason { reason: known_reason(reason) }).inc();
+    }
+
+    /// An outcome became durable.
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of a flow are far below 2^52")]
+    pub fn ended(&self, record: &FlowRecord) {
+        let function = &record.instance.function;
+        let labels = ByFunctionAndOutcome { function: function.to_string(), outcome: Word(record.outcome.as_str()) };
+        self.ended.get_or_create(&labels).inc();
+        self.flow_seconds.get_or_create(&by(function)).observe(record.duration_us as f64 / MICROSECONDS);
+        self.attempts.get_or_create(&by(function)).inc_by(u64::from(record.attempts));
+        if record.outcome != Outcome::Committed {
+            let reason = record.cause.as_ref().map_or(Word(APPLICATION), |cause| known_reason(&cause.reason));
+            let labels = ByFunctionAndReason { function: function.to_string(), reason };
+            self.not_committed.get_or_create(&labels).inc();
+        }
+    }
+
+    /// An attempt was thrown away because of a conflict.
+    pub fn conflict(&self, function: &FunctionName) {
+        self.conflicts.get_or_create(&by(function)).inc();
+    }
+
+    /// A flow was accepted and runs or waits.
+    pub fn flow_began(&self) {
+        self.in_flight.inc();
+    }
+
+    /// It is not in flight any more.
+    pub fn flow_left(&self) {
+        self.in_flight.dec();
+    }
+
+    /// One store transaction was committed for `flows` flows.
+    #[expect(clippy::cast_precision_loss, reason = "a group has at most a few thousand flows")]
+    pub fn group_committed(&self, flows: usize, seconds: f64) {
+        self.group_flows.observe(flows as f64);
+        self.commit_seconds.observe(seconds);
+    }
+
+    /// The store failed.
+    pub fn store_error(&self, failure: StoreFailure) {
+        self.store_errors.get_or_create(&ByReason { reason: Word(failure.into()) }).inc();
+    }
+
+    /// Flows of this many sends committed.
+    pub fn messages_delivered(&self, count: u64) {
+        self.messages_delivered.inc_by(count);
+    }
+
+    /// A send failed for good and was parked.
+    pub fn message_set_aside(&self) {
+        self.messages_set_aside.inc();
+    }
+
+    /// How many sends are due and not delivered.
+    pub fn messages_waiting(&self, count: usize) {
+        self.messages_waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// How many delayed sends are not due yet.
+    pub fn timers_waiting(&self, count: usize) {
+        self.timers_waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A worker finished its handshake for a function.
+    pub fn worker_connected(&self, function: &FunctionName) {
+        self.workers.get_or_create(&by(function)).inc();
+    }
+
+    /// A worker that was connected for a function is not any more.
+    pub fn worker_dropped(&self, function: &FunctionName, reason: WorkerDrop) {
+        self.workers.get_or_create(&by(function)).dec();
+        self.worker_refused(function, reason);
+    }
+
+    /// A connection was given up before its handshake was done.
+    pub fn worker_refused(&self, function: &FunctionName, reason: WorkerDrop) {
+        let labels = ByFunctionAndReason { function: function.to_string(), reason: Word(reason.into()) };
+        self.worker_drops.get_or_create(&labels).inc();
+    }
+
+    /// An invocation was sent to a worker.
+    pub fn invocation(&self, function: &FunctionName) {
+        self.invocations.get_or_create(&by(function)).inc();
+    }
+
+    /// An invocation had to wait for room.
+    pub fn credit_wait(&self, function: &FunctionName) {
+        self.credit_waits.get_or_create(&by(function)).inc();
+    }
+
+    /// A commit released records to an egress.
+    pub fn egress_records(&self, egress: &EgressName, count: u64) {
+        self.egress_records.get_or_create(&ByEgress { egress: egress.to_string() }).inc_by(count);
+    }
+
+    /// All metrics in the OpenMetrics text form.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String cannot fail; a partial page is still the best answer if that ever changes.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+
+    /// The reference page, as Markdown.
+    pub fn documentation(&self) -> String {
+        let mut page = String::from(
+            "# Metrics of the runtime\n\n`GET /metrics` on the admin port, in the OpenMetrics text form. Labels come \
+             from closed sets: names of your resources,\noutcomes, and reasons of the [problems](problems.md) page; \
+             reasons that your code chose are counted as `application`.\n\n| name | type | labels | meaning |\n| --- | --- | --- | --- |\n",
+        );
+        for Definition { name, kind, labels, help } in &self.definitions {
+            let _ = writeln!(page, "| `{name}` | {kind} | {labels} | {help} |");
+        }
+        page
+    }
+}
+
+fn by(function: &FunctionName) -> ByFunction {
+    ByFunction { function: function.to_string() }
+}
+
+/// A reason of the runtime, or "application" for one that user code chose.
+fn known_reason(reason: &str) -> Word {
+    let known = problem::REASONS.iter().find(|(known, ..)| *known == reason);
+    Word(known.map_or(APPLICATION, |(known, ..)| *known))
+}
+
+/// What tests of this crate share.
+#[cfg(test)]
+pub(crate) mod testdata {
+    use std::path::Path;
+
+    use tandem_model::ids::{FlowId, Instance};
+    use tandem_model::outcome::{Cause, FlowRecord, Outcome};
+    use tandem_model::slot::Slot;
+
+    /// A record of `order/o-1 place` that ended with `outcome`.
+    pub(crate) fn record(outcome: Outcome) -> FlowRecord {
+        let instance = Instance::parse("order", "o-1").unwrap();
+        let request = "r-1".parse().unwrap();
+        FlowRecord {
+            flow: FlowId::derive(Slot::new(7), &instance, &request),
+            request,
+            instance,
+            handler: "place".parse().unwrap(),
+            digest: [0; 16],
+            outcome,
+            cause: (outcome != Outcome::Committed).then(|| Cause::new("some-reason", "some detail")),
+            result: None,
+            attempts: 2,
+            accepted_unix_ms: 1_700_000_000_000,
+            duration_us: 3_100,
+            calls: Vec::new(),
+        }
+    }
+
+    /// Compares a generated reference page with the one in the repository; `UPDATE_DOCS=1` writes it instead.
+    pub(crate) fn check_page(name: &str, page: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/reference").join(name);
+        let page = format!("{}\n", page.trim_end());
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, &page).unwrap();
+        }
+        let stored = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(stored, page, "docs/src/reference/{name} is out of date: run the test with UPDATE_DOCS=1");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_by_closed_labels_only() {
+        let metrics = Metrics::new();
+        let order: FunctionName = "order".parse().unwrap();
+        metrics.accepted(&order);
+        metrics.ended(&testdata::record(Outcome::Rejected));
+        metrics.ended(&testdata::record(Outcome::Committed));
+        metrics.refused(Refusal::Busy);
+        metrics.group_committed(3, 0.004);
+        metrics.worker_connected(&order);
+        metrics.worker_dropped(&order, WorkerDrop::Hung);
+        let text = metrics.text();
+        for line in [
+            r#"tandem_runtime_requests_accepted_total{function="order"} 1"#,
+            r#"tandem_runtime_flows_ended_total{function="order",outcome="REJECTED"} 1"#,
+            r#"tandem_runtime_flows_not_committed_total{function="order",reason="application"} 1"#,
+            r#"tandem_runtime_flow_attempts_total{function="order"} 4"#,
+            r#"tandem_runtime_requests_refused_total{reason="busy"} 1"#,
+            r#"tandem_runtime_commit_group_flows_bucket{le="4.0"} 1"#,
+            r#"tandem_runtime_workers_connected{function="order"} 0"#,
+            r#"tandem_runtime_worker_drops_total{function="order",reason="hung"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn documentation_is_up_to_date() {
+        testdata::check_page("metrics.md", &Metrics::new().documentation());
+    }
+}

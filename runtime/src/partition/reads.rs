@@ -1,0 +1,122 @@
+//! What a flow read, so that it can be checked whether it is still true.
+
+use std::collections::HashMap;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tandem_store::KeyRange;
+
+use super::sealed::SealedRows;
+
+/// Where a value was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// In the durable snapshot below the view.
+    Base,
+    /// In a sealed flow of this version.
+    Sealed(u64),
+}
+
+/// One value, or the absence of one, and where it was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) source: Source,
+    pub(crate) value: Option<Bytes>,
+}
+
+/// All rows and ranges that the calls of a flow read, rejected calls included: their "no" rests on what they saw.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReadSet {
+    rows: HashMap<Bytes, Seen>,
+    /// Ranges as seen in the base. Rows that were seen in sealed flows are cut out, and are in `rows`.
+    ranges: Vec<KeyRange>,
+}
+
+impl ReadSet {
+    /// Notes a row. The view does not change, so the first note of a row is as good as any.
+    pub(crate) fn add(&mut self, row: Bytes, seen: Seen) {
+        self.rows.entry(row).or_insert(seen);
+    }
+
+    /// Notes a range, and which of its rows were seen in sealed flows (in key order).
+    pub(crate) fn add_range(&mut self, range: KeyRange, sealed: Vec<(Bytes, Seen)>) {
+        let mut start = range.start;
+        for (row, seen) in sealed {
+            if start < row {
+                self.ranges.push(KeyRange { start: start.clone(), end: Some(row.clone()) });
+            }
+            start = successor(&row);
+            self.add(row, seen);
+        }
+        if range.end.as_ref().is_none_or(|end| start < *end) {
+            self.ranges.push(KeyRange { start, end: range.end });
+        }
+    }
+
+    /// What is known of a row.
+    pub(crate) fn get(&self, row: &Bytes) -> Option<&Seen> {
+        self.rows.get(row)
+    }
+
+    /// All rows.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&Bytes, &Seen)> {
+        self.rows.iter()
+    }
+
+    /// All ranges of the base.
+    pub(crate) fn ranges(&self) -> &[KeyRange] {
+        &self.ranges
+    }
+
+    /// Only what is noted of these rows: what snapshot isolation has validated.
+    #[must_use]
+    pub(crate) fn only(&self, rows: &[Bytes]) -> Self {
+        let rows = rows.iter().filter_map(|row| self.rows.get(row).map(|seen| (row.clone(), seen.clone())));
+        Self { rows: rows.collect(), ranges: Vec::new() }
+    }
+
+    /// Rows of it that a flow sealed after `version` wrote.
+    pub(crate) fn changed_since(&self, sealed: &SealedRows, version: u64) -> Vec<Bytes> {
+        let rows = self.rows.keys().filter(|row| sealed.is_changed(row, version)).cloned();
+        let in_ranges = self.ranges.iter().flat_map(|range| sealed.changed_in(range.bounds(), version)).cloned();
+        rows.chain(in_ranges).collect()
+    }
+}
+
+/// The first key behind `row`.
+pub(crate) fn successor(row: &Bytes) -> Bytes {
+    let mut next = BytesMut::with_capacity(row.len() + 1);
+    next.put_slice(row);
+    next.put_u8(0);
+    next.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(text: &'static str) -> Bytes {
+        Bytes::from_static(text.as_bytes())
+    }
+
+    #[test]
+    fn rows_seen_in_sealed_flows_are_cut_out_of_a_range() {
+        let mut reads = ReadSet::default();
+        let seen = Seen { source: Source::Sealed(7), value: None };
+        reads.add_range(KeyRange { start: row("a"), end: Some(row("z")) }, vec![(row("m"), seen.clone())]);
+        let after_m = Bytes::from_static(b"m\0");
+        let expected =
+            [KeyRange { start: row("a"), end: Some(row("m")) }, KeyRange { start: after_m, end: Some(row("z")) }];
+        assert_eq!(reads.ranges(), expected);
+        assert_eq!(reads.get(&row("m")), Some(&seen));
+    }
+
+    #[test]
+    fn a_phantom_is_a_change() {
+        let mut reads = ReadSet::default();
+        reads.add_range(KeyRange { start: row("a"), end: Some(row("z")) }, Vec::new());
+        let mut sealed = SealedRows::default();
+        sealed.insert(row("k"), 5, Some(row("new")));
+        assert_eq!(reads.changed_since(&sealed, 4), [row("k")]);
+        assert!(reads.changed_since(&sealed, 5).is_empty());
+    }
+}
