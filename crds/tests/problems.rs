@@ -381,6 +381,12 @@ fn expressions_of_routes() {
             "a.yaml:12:8 warning[W204] route r: request.body is used, but GET requests seldom have one; take the value from path, query or headers",
         ],
     );
+    check(
+        &key(&"(".repeat(500)),
+        &[
+            "a.yaml:12:8 error[E125] route r: the expression nests 500 brackets, at most 6 are allowed; take a simpler key, or compute it in the client",
+        ],
+    );
     let problems = lines(&key("request."), None);
     assert!(
         problems[0].starts_with("a.yaml:12:8 error[E109] route r: \"request.\" is not a valid CEL expression"),

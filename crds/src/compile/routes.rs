@@ -99,6 +99,10 @@ fn expression(
     source: &str,
     variables: Option<&[String]>,
 ) -> Option<Expression> {
+    if let Err(message) = expressions::check_complexity(source) {
+        subject.problem(&codes::COMPLEX_EXPRESSION, field, message);
+        return None;
+    }
     let parsed = match Expression::parse(source) {
         Ok(parsed) => parsed,
         Err(error) => {
