@@ -113,7 +113,8 @@ impl<S: Store> Engine<S> {
         let interface = self.host.interface(function);
         let told = interface.as_ref().map(|interface| interface.handlers.get(&request.handler));
         if told == Some(None) {
-            let mut known: Vec<&str> = interface.iter().flat_map(|i| i.handlers.keys()).map(|name| name.as_str()).collect();
+            let mut known: Vec<&str> =
+                interface.iter().flat_map(|i| i.handlers.keys()).map(|name| name.as_str()).collect();
             known.sort_unstable();
             let (function, handler) = (function.clone(), request.handler.to_string());
             return invalid(Invalid::UnknownHandler { function, handler, known: known.join(", ") });

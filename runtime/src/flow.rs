@@ -75,7 +75,11 @@ pub(crate) enum Left {
 enum Step {
     Left(Left),
     /// Run again. `blame` names the instances that were fought over.
-    Conflict { blame: Vec<Instance>, solo: bool, sequential: bool },
+    Conflict {
+        blame: Vec<Instance>,
+        solo: bool,
+        sequential: bool,
+    },
     /// Run again after a failure that may pass.
     Failed(Cause),
     /// Decided without effects.
@@ -244,7 +248,9 @@ impl<S: Store> Flow<S> {
         }
         let view = partition.view().await.map_err(refused)?;
         let seen = view.read(std::slice::from_ref(&row)).await.map_err(refused)?;
-        let Some(seen) = seen.into_iter().next() else { return Err(Step::Refused("the store gave no answer".to_owned())) };
+        let Some(seen) = seen.into_iter().next() else {
+            return Err(Step::Refused("the store gave no answer".to_owned()));
+        };
         match (&seen.value, memory.attempts) {
             (None, _) => Ok((view, (row, seen))),
             (Some(bytes), attempts) => {
@@ -452,4 +458,3 @@ fn instance_of(row: &[u8]) -> Option<Instance> {
         | RowKey::Meta { .. } => None,
     }
 }
-

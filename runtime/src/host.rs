@@ -198,7 +198,8 @@ impl Host {
     pub(crate) fn interface(&self, function: &FunctionName) -> Option<Interface> {
         let inner = self.lock();
         let declared = inner.topology.functions.get(function)?;
-        let told = inner.pools.get(function).and_then(|workers| workers.first()).and_then(|worker| worker.interface(function));
+        let told =
+            inner.pools.get(function).and_then(|workers| workers.first()).and_then(|worker| worker.interface(function));
         let mut interface = told.cloned();
         if let Some(handlers) = &declared.handlers {
             let pinned = handlers.iter().map(|(name, handler)| (name.clone(), Some(handler.isolation)));

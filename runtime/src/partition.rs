@@ -176,11 +176,6 @@ impl<S: Store> Partition<S> {
         &self.store
     }
 
-    /// Where rows lie.
-    pub(crate) fn layout(&self) -> Layout {
-        self.layout
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         // Nothing panics while it holds the lock, short of running out of memory.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -218,14 +213,7 @@ impl<S: Store> Partition<S> {
 }
 
 impl Inner {
-    fn add(
-        &mut self,
-        layout: Layout,
-        base: Timestamp,
-        sealing: Sealing,
-        record: Bytes,
-        done: oneshot::Sender<Sealed>,
-    ) {
+    fn add(&mut self, layout: Layout, base: Timestamp, sealing: Sealing, record: Bytes, done: oneshot::Sender<Sealed>) {
         let version = self.next_version;
         let released = release(layout, version, &sealing);
         self.next_version += 1 + released.rows.len() as u64;
@@ -307,8 +295,7 @@ fn release(layout: Layout, version: u64, sealing: &Sealing) -> Released {
     for emission in &sealing.emissions {
         sequence += 1;
         let row = layout.egress(&record.instance, &emission.egress, sequence);
-        let value =
-            EgressRow { flow: record.flow, payload: emission.payload.clone(), emitted_unix_ms: ended_unix_ms };
+        let value = EgressRow { flow: record.flow, payload: emission.payload.clone(), emitted_unix_ms: ended_unix_ms };
         released.rows.push((row, Some(rows::encode_egress(&value))));
         let released_record = EgressRecord { sequence, flow: record.flow, payload: emission.payload.clone() };
         released.egresses.push((emission.egress.clone(), released_record));

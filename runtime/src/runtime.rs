@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tandem_model::ids::{EgressName, FlowId, FunctionName, HandlerName, Instance, Key, StateName, Timestamp};
+use tandem_model::ids::{EgressName, FlowId, FunctionName, HandlerName, Instance, StateName, Timestamp};
 use tandem_model::outcome::{FlowRecord, Outcome};
 use tandem_model::request::Request;
 use tandem_model::topology::{Isolation, Topology};

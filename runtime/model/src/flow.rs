@@ -180,7 +180,11 @@ impl Tree {
         let instance = self.calls[call.0].instance.clone();
         match self.holders.get(&instance).copied() {
             Some(holder) if !self.is_ancestor(holder, call) => {
-                if self.waits_for(holder, call) { Turn::Deadlock } else { Turn::Wait }
+                if self.waits_for(holder, call) {
+                    Turn::Deadlock
+                } else {
+                    Turn::Wait
+                }
             }
             Some(_) | None => {
                 self.holders.insert(instance, call);
@@ -286,9 +290,8 @@ impl Tree {
         if from == to {
             return;
         }
-        let open = |call: &&mut Call| {
-            call.parent == Some(from) && matches!(call.stage, Stage::Waiting | Stage::Running)
-        };
+        let open =
+            |call: &&mut Call| call.parent == Some(from) && matches!(call.stage, Stage::Waiting | Stage::Running);
         let mut adopted = 0;
         for child in self.calls.iter_mut().filter(open) {
             child.parent = Some(to);

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use super::attempt::{Attempt, Broken, CallEnd, CallFuture};
 use super::reads::MapRead;
-use crate::host::{Answer, Event, Finished, Invocation, Lease, Rejection, Session};
+use crate::host::{Answer, Event, Finished, Invocation, Lease, Session};
 
 /// Takes calls that outlive the handler that made them. Bounded by the number of calls a flow may make.
 pub(super) type Outliving<'a> = mpsc::UnboundedSender<CallFuture<'a>>;
@@ -308,4 +308,3 @@ fn cut(text: &mut String) {
         text.truncate(end);
     }
 }
-

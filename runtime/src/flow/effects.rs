@@ -38,7 +38,11 @@ impl<S: Store> Attempt<'_, S> {
                     let name: Option<EgressName> = egress.parse().ok();
                     let known = name.filter(|name| self.topology.egresses.contains_key(name));
                     let Some(egress) = known else {
-                        return Err(Broken::fatal("unknown-egress", format!("egress {egress:?} does not exist"), instance));
+                        return Err(Broken::fatal(
+                            "unknown-egress",
+                            format!("egress {egress:?} does not exist"),
+                            instance,
+                        ));
                     };
                     self.check_payload(instance, "an egress record", payload.len())?;
                     checked.emissions.push(Emission { egress, payload });
@@ -94,7 +98,10 @@ impl<S: Store> Attempt<'_, S> {
 
     pub(super) fn check_entry_key(&self, instance: &Instance, state: &StateName, entry: &Bytes) -> Result<(), Broken> {
         if entry.is_empty() || entry.len() > ENTRY_KEY_BYTES_MAX {
-            let detail = format!("an entry key of state {state} must have 1 to {ENTRY_KEY_BYTES_MAX} bytes, not {}", entry.len());
+            let detail = format!(
+                "an entry key of state {state} must have 1 to {ENTRY_KEY_BYTES_MAX} bytes, not {}",
+                entry.len()
+            );
             return Err(Broken::fatal("entry-key", detail, instance));
         }
         Ok(())
@@ -134,7 +141,8 @@ impl<S: Store> Attempt<'_, S> {
         handler: &str,
     ) -> Result<(Instance, HandlerName), Broken> {
         let unknown = |detail: String| Broken::fatal("unknown-function", detail, caller);
-        let target = Instance::parse(function, key).map_err(|error| Broken::fatal("invalid-key", error.to_string(), caller))?;
+        let target =
+            Instance::parse(function, key).map_err(|error| Broken::fatal("invalid-key", error.to_string(), caller))?;
         let Some(declared) = self.topology.functions.get(&target.function) else {
             return Err(unknown(format!("function {function:?} does not exist")));
         };

@@ -294,9 +294,7 @@ impl Steps {
                 (call, json!({"reject": no}))
             }
             Answer::ReadDone { read, entries, more } => {
-                let entry = |(key, value): &(Bytes, Bytes)| {
-                    json!({"key": String::from_utf8_lossy(key), "value": stored_json(Some(value))})
-                };
+                let entry = |(key, value): &(Bytes, Bytes)| json!({"key": String::from_utf8_lossy(key), "value": stored_json(Some(value))});
                 let entries: Vec<Value> = entries.iter().map(entry).collect();
                 (read, json!({"entries": entries, "more": more}))
             }

@@ -71,16 +71,7 @@ impl Link {
     /// Starts an invocation.
     pub(super) async fn start(self: &Arc<Self>, invocation: Invocation) -> (SessionHandle, mpsc::Receiver<Event>) {
         let (events, receiver) = mpsc::channel(EVENTS_QUEUED_MAX);
-        let mut sessions = self.lock();
-        let id = sessions.next_id;
-        sessions.next_id += 1;
-        if let Some(why) = &sessions.closed {
-            // The queue is new, so there is room.
-            let _ = events.try_send(Event::Lost(why.clone()));
-        } else {
-            sessions.open.insert(id, Open { events, calls: HashSet::new(), reads: HashSet::new() });
-        }
-        drop(sessions);
+        let id = self.lock().open(events);
         self.send(wire::runtime_frame::Frame::Invoke(invoke_frame(id, invocation))).await;
         (SessionHandle { link: Arc::clone(self), id }, receiver)
     }
@@ -129,6 +120,18 @@ impl Link {
 }
 
 impl Sessions {
+    fn open(&mut self, events: mpsc::Sender<Event>) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        if let Some(why) = &self.closed {
+            // The queue is new, so there is room.
+            let _ = events.try_send(Event::Lost(why.clone()));
+        } else {
+            self.open.insert(id, Open { events, calls: HashSet::new(), reads: HashSet::new() });
+        }
+        id
+    }
+
     fn deliver(
         &mut self,
         id: u64,

@@ -88,7 +88,9 @@ impl<S: Store> Partition<S> {
                 Err(error) => error,
             };
             if started.elapsed() > DECIDE_TIME_MAX {
-                return Ended::Refused(Error::Stopped(format!("an undetermined commit could not be decided: {failed}")));
+                return Ended::Refused(Error::Stopped(format!(
+                    "an undetermined commit could not be decided: {failed}"
+                )));
             }
             tokio::time::sleep(backoff).await;
             backoff = (backoff * 2).min(DECIDE_BACKOFF_MAX);
@@ -184,7 +186,8 @@ impl Inner {
             ranges.extend(flow.reads.ranges().iter().map(|range| RangeRead { range: range.clone(), seen_at }));
         }
         let reads = reads.into_iter();
-        let reads = reads.map(|(key, (seen_at, value))| Read { key: key.clone(), seen_at, value: value.clone() }).collect();
+        let reads =
+            reads.map(|(key, (seen_at, value))| Read { key: key.clone(), seen_at, value: value.clone() }).collect();
         let primary = group.flows.first().map(|flow| flow.record_row.clone()).unwrap_or_default();
         Commit { primary, reads, ranges, writes: std::mem::take(&mut group.writes).into_iter().collect() }
     }

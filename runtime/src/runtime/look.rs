@@ -56,7 +56,9 @@ impl<S: Store> Runtime<S> {
         if records.len() < filter.limit {
             let known: BTreeSet<FlowId> = records.iter().map(|record| record.flow).collect();
             let stored = self.stored_records().await?;
-            records.extend(stored.into_iter().filter(|record| wanted(record) && !known.contains(&record.flow)).map(Arc::new));
+            records.extend(
+                stored.into_iter().filter(|record| wanted(record) && !known.contains(&record.flow)).map(Arc::new),
+            );
         }
         records.sort_by_key(|record| std::cmp::Reverse(record.accepted_unix_ms));
         records.truncate(filter.limit);
@@ -124,10 +126,8 @@ impl<S: Store> Runtime<S> {
         for slot in layout.slots().all().filter(|slot| *slot >= first) {
             let after = after.filter(|_| slot == first);
             let mut keys = BTreeSet::new();
-            let ranges = [
-                layout.state_values_of_function(slot, function),
-                layout.state_entries_of_function(slot, function),
-            ];
+            let ranges =
+                [layout.state_values_of_function(slot, function), layout.state_entries_of_function(slot, function)];
             for range in ranges {
                 keys.extend(self.keys_in(&snapshot, range, after, limit - found.len()).await?);
             }
