@@ -25,7 +25,7 @@ const RESET: &str = "\u{1b}[0m";
 /// Ends with 0 if there are no errors (warnings are allowed), with 1 if there are, and with 2 if something cannot be read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: tandem check shop/")]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Files, and directories to look for *.yaml and *.yml in, three levels deep.
     #[arg(default_value = ".")]
     paths: Vec<PathBuf>,
@@ -55,11 +55,11 @@ enum Output {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(code) = &arguments.explain {
         return explain(code);
     }
-    match check_paths(&arguments) {
+    match check_paths(arguments) {
         Ok(code) => Ok(code),
         Err(error) => usage_error(&format!("{error:#}")),
     }

@@ -23,7 +23,7 @@ enum Command {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
-        Command::Check(arguments) => check::run(arguments),
-        Command::New(arguments) => new::run(arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::New(arguments) => new::run(&arguments),
     }
 }
