@@ -1,1 +1,25 @@
-//! crds
+//! Tandem's resources: their types and rules, a reader that knows positions, and the compiler to a topology.
+//!
+//! ```text
+//! YAML files ─load─▶ Resources + problems ─compile─▶ Topology, or all problems at once
+//! API server ───────▶ Resources ─────────┘
+//! ```
+//!
+//! | module | concept |
+//! | --- | --- |
+//! | [`resources`] | the four kinds; the CRD YAML is generated from them |
+//! | [`load`] | YAML files to resources: positions, unknown fields, bounds and rules of the schema |
+//! | [`compile`] | resources to a [`tandem_model::topology::Topology`]: the checks on the whole graph |
+//! | [`check`] | both in one step, as `tandem check`, `tandem dev` and CI use them |
+//! | [`problem`] | what is wrong, where, and what to do |
+//! | [`codes`] | every problem code with its explanation |
+//!
+//! **Invariant:** nothing here talks to a cluster, and [`compile`] does no I/O at all.
+
+pub mod check;
+pub mod codes;
+pub mod compile;
+pub mod load;
+pub mod problem;
+pub mod resources;
+mod suggestion;
