@@ -1,6 +1,5 @@
 //! A small client of the admin port.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
@@ -13,8 +12,8 @@ use hyper_util::rt::TokioExecutor;
 use serde::de::DeserializeOwned;
 use tandem_runtime::problem::{OUTCOME, PROBLEM_JSON};
 
-use crate::output::{Format, print_error, print_json, printable};
 use crate::Exit;
+use crate::output::{Format, print_error, print_json, printable};
 
 /// Longer than the longest deadline that a flow may have.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
@@ -38,7 +37,9 @@ pub(crate) enum Error {
     #[error("{0:?} is not the URL of an admin port; it looks like http://127.0.0.1:8081")]
     Url(String),
     /// Nobody answers.
-    #[error("failed to reach the admin port at {url}: {why}; is the runtime there? (--admin or TANDEM_ADMIN says where)")]
+    #[error(
+        "failed to reach the admin port at {url}: {why}; is the runtime there? (--admin or TANDEM_ADMIN says where)"
+    )]
     Unreachable {
         /// Where it was looked for.
         url: String,

@@ -46,12 +46,8 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let body = payload(arguments.data.as_deref())?;
     let headers = headers(arguments)?;
-    let path = format!(
-        "/invoke/{}/{}/{}",
-        segment(&arguments.function),
-        segment(&arguments.key),
-        segment(&arguments.handler)
-    );
+    let path =
+        format!("/invoke/{}/{}/{}", segment(&arguments.function), segment(&arguments.key), segment(&arguments.handler));
     let answer = Admin::new(&arguments.client).send(Method::POST, &path, &headers, body).await?;
     match arguments.client.output {
         Format::Json => report(&answer),

@@ -55,9 +55,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Exit, Error> {
             let as_of = as_of.as_ref().map(|time| format!("?asOf={}", segment(time))).unwrap_or_default();
             get(client, &format!("/state/{}/{}{as_of}", segment(function), segment(key))).await
         }
-        Command::List { function, limit, after, client } => {
-            list(client, function, after.clone(), *limit).await
-        }
+        Command::List { function, limit, after, client } => list(client, function, after.clone(), *limit).await,
     }
 }
 

@@ -87,7 +87,8 @@ pub(super) fn read(directory: &Path, previous: Option<&Topology>, console: &Cons
     };
     let workers = read_workers(&directory.join(DEV_FILE), &topology)?;
     for function in without_workers(&topology, &workers) {
-        console.problem(false, &format!("no worker in {DEV_FILE} runs function {function}; its flows will wait in vain"));
+        console
+            .problem(false, &format!("no worker in {DEV_FILE} runs function {function}; its flows will wait in vain"));
     }
     Ok(Application { topology, workers })
 }
@@ -141,7 +142,8 @@ fn first_line(text: &str) -> String {
 
 fn without_workers<'a>(topology: &'a Topology, workers: &[Worker]) -> Vec<&'a FunctionName> {
     let served: BTreeSet<&FunctionName> = workers.iter().flat_map(|worker| &worker.functions).collect();
-    let idle = topology.functions.iter().filter(|(name, function)| function.workers.is_empty() && !served.contains(name));
+    let idle =
+        topology.functions.iter().filter(|(name, function)| function.workers.is_empty() && !served.contains(name));
     idle.map(|(name, _)| name).collect()
 }
 

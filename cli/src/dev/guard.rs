@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Reads the list of groups, one list a line; at the end of input, ends the groups of the last list.
 const SCRIPT: &str = "while read -r line; do groups=$line; done; \
-                      for group in $groups; do kill -TERM -- \"-$group\" 2>/dev/null; done";
+                      for group in $groups; do kill -TERM \"-$group\" 2>/dev/null; done";
 
 /// Keeps the list of process groups. Cheap to clone.
 #[derive(Clone)]
@@ -87,7 +87,7 @@ pub(super) fn kill(group: u32) {
 /// Without unsafe code, a signal takes a process. A group that is not there any more is what was wanted.
 fn signal(signal: &str, group: u32) {
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("kill {signal} -- -{group}")]).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(["-c", &format!("kill {signal} -{group}")]).stdout(Stdio::null()).stderr(Stdio::null());
     let _ = command.status();
 }
 

@@ -191,7 +191,8 @@ mod tests {
             "key": "sku-7", "attempts": 1, "acceptedAt": "2026-01-01T12:34:56.789Z", "durationMs": 3.1, "calls": [],
         }))
         .unwrap();
-        let expected = "12:34:56.789  REJECTED   order/o-2 place  3.1 ms  out-of-stock by inventory/sku-7: 1 left\u{fffd}of 2";
+        let expected =
+            "12:34:56.789  REJECTED   order/o-2 place  3.1 ms  out-of-stock by inventory/sku-7: 1 left\u{fffd}of 2";
         assert_eq!(outcome(&flow, Palette::plain()), expected);
     }
 

@@ -63,7 +63,8 @@ impl Workers {
         failures: mpsc::Sender<String>,
     ) -> Result<Self, Error> {
         let guard = Guard::start();
-        let guard = guard.map_err(|error| Error::Worker(format!("failed to start sh, which guards workers: {error}")))?;
+        let guard =
+            guard.map_err(|error| Error::Worker(format!("failed to start sh, which guards workers: {error}")))?;
         let directory = directory.to_owned();
         Ok(Self { directory, keep_going, console, failures, guard, running: Vec::new(), retired: Vec::new() })
     }
@@ -262,7 +263,8 @@ impl Supervisor {
             failures = if began.elapsed() > LIVED_WELL { 1 } else { failures + 1 };
             if failures >= FAILURES_MAX && !self.keep_going {
                 let label = &self.label;
-                let failure = format!("worker {label} {ended}, for the {failures}th time in a row; what it printed is above");
+                let failure =
+                    format!("worker {label} {ended}, for the {failures}th time in a row; what it printed is above");
                 // Full or closed: somebody else has failed before, or we are stopping.
                 let _ = self.failures.try_send(failure);
                 return;
