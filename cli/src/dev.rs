@@ -39,6 +39,8 @@ const DATA_DIRECTORY: &str = ".tandem";
 const TOPOLOGY_FILE: &str = "topology.json";
 /// How long workers may take until they answer, before "ready" is said without them.
 const WORKERS_READY_WITHIN: Duration = Duration::from_secs(20);
+/// How long the handshake with workers that listen may take, before "ready" is said without it.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Run the application in DIR on this machine, with live outcomes. Files are watched; state is kept.
 #[derive(Clone, Debug, clap::Args)]
@@ -98,6 +100,9 @@ pub(crate) enum Error {
     /// The data directory cannot be used.
     #[error(transparent)]
     Store(#[from] tandem_store::Error),
+    /// The store failed while it ran.
+    #[error("the store has stopped, and what was written last is unknown; the log says why. Start again: it recovers")]
+    StoreStopped,
     /// The runtime does not start.
     #[error("failed to start the runtime: {0}")]
     Runtime(String),
@@ -142,6 +147,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     let serving = Serving::start(store, topology, listeners).await?;
     write_topology(&topology_file, &application.topology)?;
     workers.wait_until_ready(WORKERS_READY_WITHIN, &mut failed).await?;
+    if !serving.has_workers(HANDSHAKE_WITHIN).await {
+        console.error("some workers listen, but do not take part; the log above says why");
+    }
     serving.print_banner(&console, &application.topology);
     if !arguments.quiet {
         serving.print_outcomes(console.clone());
@@ -175,6 +183,7 @@ impl Running<'_> {
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),
+                () = self.serving.store_stopped() => return Err(Error::StoreStopped),
                 Some(failure) = failed.recv() => return Err(Error::Worker(failure)),
                 () = self.watch.changed() => {
                     // What cannot be applied has been printed; what runs goes on.

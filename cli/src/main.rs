@@ -1,9 +1,11 @@
-//! `tandem`: runs an application on one machine, and looks into a runtime.
+//! `tandem`: declare, check and run functions that commit together, and look into a runtime.
 
+mod check;
 mod client;
 mod dev;
 mod flows;
 mod invoke;
+mod new;
 mod output;
 mod state;
 
@@ -21,6 +23,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    New(new::Arguments),
+    Check(check::Arguments),
     Dev(dev::Arguments),
     Invoke(invoke::Arguments),
     Flows(flows::Arguments),
@@ -50,9 +54,8 @@ impl From<Exit> for ExitCode {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(&arguments.command).await {
-        Ok(exit) => exit.into(),
+    match run(Arguments::parse().command).await {
+        Ok(exit) => exit,
         Err((exit, error)) => {
             output::print_error(&format!("error: {error}"));
             exit.into()
@@ -61,15 +64,21 @@ async fn main() -> ExitCode {
 }
 
 /// Runs a command. An error comes with the status to end with, as text on one line.
-async fn run(command: &Command) -> Result<Exit, (Exit, String)> {
-    let asked = |result: Result<Exit, client::Error>| result.map_err(|error| (Exit::Usage, error.to_string()));
+async fn run(command: Command) -> Result<ExitCode, (Exit, String)> {
+    let on_files = |result: anyhow::Result<ExitCode>| result.map_err(|error| (Exit::Usage, format!("{error:#}")));
+    let asked = |result: Result<Exit, client::Error>| {
+        result.map(ExitCode::from).map_err(|error| (Exit::Usage, error.to_string()))
+    };
     match command {
+        Command::New(arguments) => on_files(new::run(arguments)),
+        Command::Check(arguments) => on_files(check::run(arguments)),
         Command::Dev(arguments) => {
-            Box::pin(dev::run(arguments)).await.map(|()| Exit::Ok).map_err(|error| (Exit::Negative, chain(&error)))
+            let ended = Box::pin(dev::run(&arguments)).await;
+            ended.map(|()| Exit::Ok.into()).map_err(|error| (Exit::Negative, chain(&error)))
         }
-        Command::Invoke(arguments) => asked(invoke::run(arguments).await),
-        Command::Flows(arguments) => asked(flows::run(arguments).await),
-        Command::State(arguments) => asked(state::run(arguments).await),
+        Command::Invoke(arguments) => asked(invoke::run(&arguments).await),
+        Command::Flows(arguments) => asked(flows::run(&arguments).await),
+        Command::State(arguments) => asked(state::run(&arguments).await),
     }
 }
 

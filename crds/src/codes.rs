@@ -141,6 +141,9 @@ codes! {
     NO_STORE = Error "E123", "A runtime says nothing about its store",
         "`spec.store` needs exactly one of its fields, today `embedded`.",
         "use store: {embedded: {}}, or leave store out";
+    NO_HANDLERS = Error "E124", "A function of the HTTP profile lists no handlers",
+        "A worker of the HTTP profile is a plain web server: it has no handshake in which it could say what its handlers and states are. The Function resource says it instead.",
+        "list the handlers, and the states, in spec";
 
     STATE_REMOVED = Warning "W201", "A state is no longer declared",
         "Its stored values stay in the store, but no handler can reach them any more.",

@@ -75,12 +75,13 @@ fn egresses(
     let mut egresses = BTreeMap::new();
     for egress in declared {
         let mut subject = Subject::new(Kind::Egress, egress, problems);
-        let retention_ms = if let Some(stream) = &egress.resource.spec.stream {
-            subject.duration("spec.stream.retention", &stream.retention, RETENTION_MS_MIN..=RETENTION_MS_MAX)
-        } else {
+        let stream = egress.resource.spec.stream.as_ref();
+        if stream.is_none() && !egress.damaged {
             subject.problem(&codes::NO_WAY_OUT, "spec", "no way out is named");
-            None
-        };
+        }
+        let retention_ms = stream.and_then(|stream| {
+            subject.duration("spec.stream.retention", &stream.retention, RETENTION_MS_MIN..=RETENTION_MS_MAX)
+        });
         if let (Some(name), Some(stream_retention_ms)) = (subject.name(), retention_ms) {
             subject.insert(&mut egresses, name, Egress { stream_retention_ms });
         }

@@ -1,5 +1,7 @@
 //! The samples of every kind are valid, and compile to the topology that is written down.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::path::{Path, PathBuf};
 
 use tandem_crds::check::{Report, check};
@@ -67,10 +69,18 @@ fn samples_survive_the_types() {
         again.push_str("---\n");
         again.push_str(&serde_saphyr::to_string(&json).unwrap());
     };
-    resources.runtimes.iter().for_each(|one| add(serde_json::to_value(&one.resource).unwrap()));
-    resources.functions.iter().for_each(|one| add(serde_json::to_value(&one.resource).unwrap()));
-    resources.routes.iter().for_each(|one| add(serde_json::to_value(&one.resource).unwrap()));
-    resources.egresses.iter().for_each(|one| add(serde_json::to_value(&one.resource).unwrap()));
+    for one in &resources.runtimes {
+        add(serde_json::to_value(&one.resource).unwrap());
+    }
+    for one in &resources.functions {
+        add(serde_json::to_value(&one.resource).unwrap());
+    }
+    for one in &resources.routes {
+        add(serde_json::to_value(&one.resource).unwrap());
+    }
+    for one in &resources.egresses {
+        add(serde_json::to_value(&one.resource).unwrap());
+    }
     let again = tandem_crds::check::report(tandem_crds::load::load_text("again.yaml", &again), None);
     assert_eq!(again.problems, []);
     assert_eq!(again.topology, report().topology);

@@ -26,9 +26,11 @@ use tandem_store::rows::{self, EgressRow, Message};
 use tandem_store::{Snapshot, Store};
 use tokio::sync::{Notify, oneshot};
 
-pub(crate) use reads::{ReadSet, Seen, Source};
+use crate::runtime::EgressRecord;
+
+pub(crate) use reads::{ReadSet, Seen, Source, successor};
 pub(crate) use sealed::SealedRows;
-pub(crate) use view::View;
+pub(crate) use view::{ScanRequest, View};
 
 mod commit;
 mod reads;
@@ -75,12 +77,12 @@ pub(crate) struct ReleasedMessage {
 pub(crate) trait Releases: Send + Sync + 'static {
     /// Messages, in commit order. Must not block.
     fn messages(&self, messages: Vec<ReleasedMessage>);
-    /// An egress has records up to `sequence`.
-    fn egress(&self, egress: &EgressName, sequence: u64);
+    /// An egress has a new record.
+    fn egress(&self, egress: &EgressName, record: EgressRecord);
     /// A group of so many flows was durable after so long.
     fn group_committed(&self, flows: usize, took: Duration);
-    /// The store failed for good; the process has to end.
-    fn store_stopped(&self, error: &tandem_store::Error);
+    /// The store refused a group.
+    fn store_failed(&self, error: &tandem_store::Error);
 }
 
 /// What became of a sealed flow.
@@ -142,7 +144,7 @@ struct SealedFlow {
     base: Timestamp,
     written: Vec<Bytes>,
     messages: Vec<ReleasedMessage>,
-    egresses: Vec<(EgressName, u64)>,
+    egresses: Vec<(EgressName, EgressRecord)>,
     done: oneshot::Sender<Sealed>,
 }
 
@@ -172,11 +174,6 @@ impl<S: Store> Partition<S> {
     /// The store below.
     pub(crate) fn store(&self) -> &S {
         &self.store
-    }
-
-    /// Where rows lie.
-    pub(crate) fn layout(&self) -> Layout {
-        self.layout
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -216,14 +213,7 @@ impl<S: Store> Partition<S> {
 }
 
 impl Inner {
-    fn add(
-        &mut self,
-        layout: Layout,
-        base: Timestamp,
-        sealing: Sealing,
-        record: Bytes,
-        done: oneshot::Sender<Sealed>,
-    ) {
+    fn add(&mut self, layout: Layout, base: Timestamp, sealing: Sealing, record: Bytes, done: oneshot::Sender<Sealed>) {
         let version = self.next_version;
         let released = release(layout, version, &sealing);
         self.next_version += 1 + released.rows.len() as u64;
@@ -273,7 +263,7 @@ impl Inner {
 struct Released {
     rows: Vec<(Bytes, Option<Bytes>)>,
     messages: Vec<ReleasedMessage>,
-    egresses: Vec<(EgressName, u64)>,
+    egresses: Vec<(EgressName, EgressRecord)>,
 }
 
 /// The rows of what a flow sends and emits. Sequences follow the flow's version, so they grow in commit order.
@@ -305,10 +295,10 @@ fn release(layout: Layout, version: u64, sealing: &Sealing) -> Released {
     for emission in &sealing.emissions {
         sequence += 1;
         let row = layout.egress(&record.instance, &emission.egress, sequence);
-        let value =
-            EgressRow { flow: record.flow, payload: emission.payload.clone(), emitted_unix_ms: ended_unix_ms };
+        let value = EgressRow { flow: record.flow, payload: emission.payload.clone(), emitted_unix_ms: ended_unix_ms };
         released.rows.push((row, Some(rows::encode_egress(&value))));
-        released.egresses.push((emission.egress.clone(), sequence));
+        let released_record = EgressRecord { sequence, flow: record.flow, payload: emission.payload.clone() };
+        released.egresses.push((emission.egress.clone(), released_record));
     }
     released
 }

@@ -1,26 +1,60 @@
 //! The handle that entries, the admin port and tests use: submit, wait, cancel, look.
 //!
-//! **Invariant:** what a caller is told has been durable before it is told.
+//! **Invariant:** what a caller is told has been durable before it is told. (Read-only flows change nothing; their
+//! records are told, and not stored.)
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tandem_model::ids::{EgressName, FlowId, FunctionName, Instance, Key, StateName, Timestamp};
+use tandem_model::ids::{EgressName, FlowId, FunctionName, HandlerName, Instance, StateName, Timestamp};
 use tandem_model::outcome::{FlowRecord, Outcome};
 use tandem_model::request::Request;
-use tandem_model::topology::Topology;
-use tandem_store::Store;
+use tandem_model::topology::{Isolation, Topology};
+use tandem_store::keys::Layout;
+use tandem_store::{Snapshot, Store, rows};
 use tokio::sync::{broadcast, oneshot};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
-/// A running runtime. Cheap to clone; the last handle dropped stops it.
+use crate::clock::{Clock, SystemClock};
+use crate::courier::Courier;
+use crate::egress::Egresses;
+use crate::engine::{Engine, Parts};
+use crate::flow::Left;
+use crate::host::Host;
+use crate::metrics::{Metrics, StoreFailure};
+use crate::partition::{Partition, ReleasedMessage, Releases};
+use crate::registry::Begun;
+use crate::sweeper::Sweeper;
+use crate::tasks::{self, TaskKind};
+
+mod look;
+
+/// What a runtime is started with, besides its store and topology.
+pub struct Options {
+    /// Where wall time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Where figures go.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { clock: Arc::new(SystemClock), metrics: Metrics::new() }
+    }
+}
+
+/// A running runtime. Cheap to clone; it runs until [`Runtime::shut_down`].
 pub struct Runtime<S: Store> {
-    store: S,
+    engine: Arc<Engine<S>>,
 }
 
 impl<S: Store> Clone for Runtime<S> {
     fn clone(&self) -> Self {
-        Self { store: self.store.clone() }
+        Self { engine: Arc::clone(&self.engine) }
     }
 }
 
@@ -121,7 +155,7 @@ pub struct RunningFlow {
     /// The entry instance.
     pub instance: Instance,
     /// The entry handler.
-    pub handler: tandem_model::ids::HandlerName,
+    pub handler: HandlerName,
     /// 0 while it waits for its turn.
     pub attempt: u32,
     /// Since it was accepted.
@@ -176,94 +210,298 @@ pub struct FlowFilter {
     pub limit: usize,
 }
 
-impl<S: Store> Runtime<S> {
-    /// The topology that new requests are run by.
-    pub fn topology(&self) -> Arc<Topology> {
-        todo!()
+/// Passes on what commits release.
+struct Released {
+    courier: Arc<Courier>,
+    egresses: Arc<Egresses>,
+    metrics: Arc<Metrics>,
+    store_stopped: CancellationToken,
+}
+
+impl Releases for Released {
+    fn messages(&self, messages: Vec<ReleasedMessage>) {
+        self.courier.released(messages);
     }
 
-    /// Replaces the topology. Flows that run keep the one they began with; state is kept.
-    pub fn set_topology(&self, _topology: Topology) {
-        todo!()
+    fn egress(&self, egress: &EgressName, record: EgressRecord) {
+        self.metrics.egress_records(egress, 1);
+        self.egresses.released(egress, record);
+    }
+
+    fn group_committed(&self, flows: usize, took: Duration) {
+        self.metrics.group_committed(flows, took.as_secs_f64());
+    }
+
+    fn store_failed(&self, error: &tandem_store::Error) {
+        self.metrics.store_error(StoreFailure::from(error));
+        if matches!(error, tandem_store::Error::Stopped(_) | tandem_store::Error::Damaged(_)) {
+            self.store_stopped.cancel();
+        }
+    }
+}
+
+impl<S: Store> Runtime<S> {
+    /// Starts a runtime on a store: reserves its versions, begins to deliver messages that wait, and connects to the
+    /// workers of the topology.
+    ///
+    /// The number of slots in the topology must be the one that the store's data was laid out with, for ever.
+    pub async fn start(options: Options, store: S, topology: Topology) -> Result<Self, tandem_store::Error> {
+        let layout = Layout::new(topology.slots);
+        let metrics = options.metrics;
+        let (courier, egresses) = (Courier::new(layout, Arc::clone(&metrics)), Arc::new(Egresses::default()));
+        let store_stopped = CancellationToken::new();
+        let releases = Arc::new(Released {
+            courier: Arc::clone(&courier),
+            egresses: Arc::clone(&egresses),
+            metrics: Arc::clone(&metrics),
+            store_stopped: store_stopped.clone(),
+        });
+        let partition = Partition::open(store.clone(), layout, releases).await?;
+        let (host, topology) = (Host::new(Arc::clone(&metrics)), Arc::new(topology));
+        let engine = Engine::new(Parts {
+            store,
+            layout,
+            clock: options.clock,
+            topology: Arc::clone(&topology),
+            partition: Arc::clone(&partition),
+            host: Arc::clone(&host),
+            courier: Arc::clone(&courier),
+            egresses,
+            metrics,
+            store_stopped,
+        });
+        host.set_topology(&topology);
+        tasks::spawn(TaskKind::Committer, partition.run_committer(engine.stop.clone()));
+        tasks::spawn(TaskKind::Courier, courier.run(Arc::clone(&engine)));
+        tasks::spawn(TaskKind::Sweeper, Sweeper::new(Arc::clone(&engine)).run());
+        Ok(Self { engine })
+    }
+
+    /// The topology that new requests are run by.
+    pub fn topology(&self) -> Arc<Topology> {
+        self.engine.topology.load_full()
+    }
+
+    /// Replaces the topology. Flows that run keep the one they began with; state is kept. The number of slots stays as
+    /// it was at the start.
+    pub fn set_topology(&self, topology: Topology) {
+        let topology = Arc::new(topology);
+        self.engine.topology.store(Arc::clone(&topology));
+        self.engine.host.set_topology(&topology);
     }
 
     /// Takes a request, unless there is a reason not to. A repeated request is answered from its record, or joins the
     /// one that is running.
-    pub async fn submit(&self, _request: Request) -> Result<Accepted, NotAccepted> {
-        todo!()
+    ///
+    /// Once it is accepted the flow runs to its outcome, whether the returned receiver is kept or not. Dropping this
+    /// future before it returns may or may not leave the request accepted.
+    pub async fn submit(&self, request: Request) -> Result<Accepted, NotAccepted> {
+        let accepted = self.accept(request).await;
+        if let Err(refused) = &accepted {
+            self.engine.metrics.refused(refused.into());
+        }
+        accepted
     }
 
-    /// What is known about a flow.
-    pub async fn flow(&self, _flow: FlowId) -> Result<FlowState, tandem_store::Error> {
-        todo!()
+    async fn accept(&self, request: Request) -> Result<Accepted, NotAccepted> {
+        let engine = &self.engine;
+        let unavailable = |why: &str| Err(NotAccepted::Unavailable(why.to_owned()));
+        if engine.store_stopped.is_cancelled() {
+            return unavailable("the store has stopped; the runtime has to be started again");
+        }
+        if !engine.is_ready() {
+            return unavailable("the runtime is shutting down");
+        }
+        let topology = engine.topology.load_full();
+        let isolation = engine.check(&topology, &request)?;
+        self.check_past(&request).await?;
+        let (flow, request) = (request.flow, Arc::new(request));
+        let max = topology.limits.flows_in_flight_max;
+        match engine.registry.begin(&request, max) {
+            Begun::Joined { outcome } => {
+                engine.metrics.repeated(&request.instance.function);
+                Ok(Accepted { flow, outcome })
+            }
+            Begun::Mismatch => Err(mismatch(&request)),
+            Begun::Busy(in_flight) => Err(NotAccepted::Busy { in_flight, max }),
+            Begun::First { outcome, cancel, attempt } => {
+                let (checked, is_new) = oneshot::channel();
+                let progress = Box::new(move |number| attempt.store(number, Ordering::Relaxed));
+                let runner = Runner { runtime: self.clone(), request, topology, isolation, cancel, progress, checked };
+                tasks::spawn(TaskKind::Flow, runner.run());
+                match is_new.await {
+                    Ok(Ok(())) => Ok(Accepted { flow, outcome }),
+                    Ok(Err(refused)) => Err(refused),
+                    Err(_) => unavailable("the runtime is stopping"),
+                }
+            }
+        }
     }
 
-    /// The same, waiting up to `wait` for it to end.
-    pub async fn wait(&self, _flow: FlowId, _wait: Duration) -> Result<FlowState, tandem_store::Error> {
-        todo!()
+    /// Whether the past that a request names is there, before the request is taken.
+    async fn check_past(&self, request: &Request) -> Result<(), NotAccepted> {
+        let Some(at) = request.as_of else { return Ok(()) };
+        match self.engine.store.snapshot_at(at).await {
+            Ok(_) => Ok(()),
+            Err(error @ tandem_store::Error::HistoryNotKept { .. }) => {
+                Err(NotAccepted::Invalid(Invalid::HistoryNotKept(error.to_string())))
+            }
+            Err(error) => Err(NotAccepted::Unavailable(error.to_string())),
+        }
+    }
+
+    /// The record of an earlier request with the same id, if there is one.
+    async fn earlier(&self, flow: FlowId) -> Result<Option<FlowRecord>, tandem_store::Error> {
+        let row = self.engine.layout.request(flow);
+        let found = self.engine.store.snapshot().await?.get(&row).await?;
+        found.map(|bytes| rows::decode_record(&bytes)).transpose()
     }
 
     /// Cancels a flow that has not been sealed. Returns when the outcome is durable.
-    pub async fn cancel(&self, _flow: FlowId) -> Result<Cancelled, tandem_store::Error> {
-        todo!()
-    }
-
-    /// Flows that run now, and records of flows that ended, latest first.
-    pub async fn flows(
-        &self,
-        _filter: &FlowFilter,
-    ) -> Result<(Vec<RunningFlow>, Vec<Arc<FlowRecord>>), tandem_store::Error> {
-        todo!()
-    }
-
-    /// The stored state of an instance, now or as of a past time.
-    pub async fn state(
-        &self,
-        _instance: &Instance,
-        _as_of: Option<Timestamp>,
-        _entries_max: usize,
-    ) -> Result<InstanceState, tandem_store::Error> {
-        todo!()
-    }
-
-    /// Keys of a function that have state, in no useful order but a stable one; continue after the last key of a page.
-    pub async fn instances(
-        &self,
-        _function: &FunctionName,
-        _after: Option<&Key>,
-        _limit: usize,
-    ) -> Result<Vec<Key>, tandem_store::Error> {
-        todo!()
-    }
-
-    /// Records of an egress with a sequence above `after`, oldest first, at most `limit`.
-    pub async fn egress(
-        &self,
-        _egress: &EgressName,
-        _after: u64,
-        _limit: usize,
-    ) -> Result<Vec<EgressRecord>, tandem_store::Error> {
-        todo!()
+    pub async fn cancel(&self, flow: FlowId) -> Result<Cancelled, tandem_store::Error> {
+        if let Some(outcome) = self.engine.registry.cancel(flow)
+            && let Ok(ended) = outcome.await
+        {
+            let record = ended.record;
+            let done = record.outcome == Outcome::Cancelled;
+            return Ok(if done { Cancelled::Done(record) } else { Cancelled::TooLate(record) });
+        }
+        Ok(match self.flow(flow).await? {
+            FlowState::Ended(record) => Cancelled::TooLate(record),
+            FlowState::Unknown | FlowState::Running(_) => Cancelled::Unknown,
+        })
     }
 
     /// Wakes up whenever something was committed for an egress. A lagged receiver has missed nothing that
     /// [`Runtime::egress`] does not have.
-    pub fn egress_changed(&self, _egress: &EgressName) -> tokio::sync::watch::Receiver<u64> {
-        todo!()
+    pub fn egress_changed(&self, egress: &EgressName) -> tokio::sync::watch::Receiver<u64> {
+        self.engine.egresses.changed(egress)
     }
 
     /// Every outcome as it becomes durable, for live views. May lag and lose; the store has all.
     pub fn outcomes(&self) -> broadcast::Receiver<Arc<FlowRecord>> {
-        todo!()
+        self.engine.outcomes.subscribe()
     }
 
     /// Whether requests are taken: the store answers and the runtime is not shutting down.
     pub fn is_ready(&self) -> bool {
-        todo!()
+        self.engine.is_ready()
+    }
+
+    /// Whether a worker is connected for every function that the topology names workers for.
+    pub fn has_workers(&self) -> bool {
+        let topology = self.topology();
+        let named = topology.functions.iter().filter(|(_, function)| !function.workers.is_empty());
+        named.into_iter().all(|(name, _)| self.engine.host.has_worker(name))
+    }
+
+    /// Returns once the store has failed for good. The process has to end then, and recover from disk.
+    pub async fn store_stopped(&self) {
+        self.engine.store_stopped.cancelled().await;
+    }
+
+    /// Figures of this runtime.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.engine.metrics
     }
 
     /// Stops taking requests, lets running flows end for up to `grace`, commits what is sealed, and returns.
-    pub async fn shut_down(&self, _grace: Duration) {
-        todo!()
+    ///
+    /// Flows that did not end have no outcome; repeating their requests is safe.
+    pub async fn shut_down(&self, grace: Duration) {
+        let engine = &self.engine;
+        engine.draining.store(true, Ordering::Relaxed);
+        if timeout(grace, engine.registry.until_empty()).await.is_err() {
+            warn!(flows = engine.registry.all().len(), "shutting down with flows that did not end in time");
+        }
+        engine.stop.cancel();
+        engine.host.shut_down();
+        let sealed = async {
+            while engine.partition.sealed_flows() > 0 {
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
+        };
+        if timeout(DRAIN_TIME_MAX, sealed).await.is_err() {
+            warn!("shutting down with commits that did not end in time; their requests can be repeated");
+        }
+    }
+}
+
+/// How often a stopping runtime looks whether its last commits are done.
+const DRAIN_POLL: Duration = Duration::from_millis(5);
+/// Longest wait for the last commits.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+
+fn mismatch(request: &Request) -> NotAccepted {
+    NotAccepted::Mismatch { request: request.id.to_string(), instance: request.instance.clone() }
+}
+
+/// Runs one accepted request in a task of its own, which no client can drop.
+struct Runner<S: Store> {
+    runtime: Runtime<S>,
+    request: Arc<Request>,
+    topology: Arc<Topology>,
+    isolation: Isolation,
+    cancel: CancellationToken,
+    progress: Box<dyn Fn(u32) + Send + Sync>,
+    checked: oneshot::Sender<Result<(), NotAccepted>>,
+}
+
+/// Takes a flow out of the registry even if its task panics.
+struct Leaving<S: Store> {
+    engine: Arc<Engine<S>>,
+    flow: FlowId,
+}
+
+impl<S: Store> Drop for Leaving<S> {
+    fn drop(&mut self) {
+        self.engine.registry.end(self.flow, None);
+        self.engine.metrics.flow_left();
+    }
+}
+
+impl<S: Store> Runner<S> {
+    async fn run(self) {
+        let engine = Arc::clone(&self.runtime.engine);
+        let flow_id = self.request.flow;
+        engine.metrics.flow_began();
+        let _leaving = Leaving { engine: Arc::clone(&engine), flow: flow_id };
+        if self.isolation != Isolation::ReadOnly {
+            match self.runtime.earlier(flow_id).await {
+                Ok(None) => {}
+                Ok(Some(record)) => return self.repeated(record),
+                Err(error) => {
+                    // Whoever asked may have gone.
+                    let _ = self.checked.send(Err(NotAccepted::Unavailable(error.to_string())));
+                    return;
+                }
+            }
+        }
+        engine.metrics.accepted(&self.request.instance.function);
+        let _ = self.checked.send(Ok(()));
+        let digest = self.request.digest;
+        let flow = engine.flow(self.request, self.topology, self.isolation, self.cancel, self.progress);
+        match flow.run().await {
+            Left::Ended(record) => {
+                engine.ended(&record);
+                engine.registry.end(flow_id, Some((&record, false)));
+            }
+            Left::Repeated(record) if record.digest == digest => {
+                engine.registry.end(flow_id, Some((&record, true)));
+            }
+            Left::Repeated(_) | Left::Consumed => {}
+            Left::Abandoned(why) => warn!(flow = %flow_id, why, "a flow was given up without an outcome"),
+        }
+    }
+
+    fn repeated(self, record: FlowRecord) {
+        let engine = &self.runtime.engine;
+        if record.digest != self.request.digest {
+            let _ = self.checked.send(Err(mismatch(&self.request)));
+            return;
+        }
+        engine.metrics.repeated(&self.request.instance.function);
+        let _ = self.checked.send(Ok(()));
+        engine.registry.end(self.request.flow, Some((&Arc::new(record), true)));
     }
 }

@@ -25,6 +25,9 @@ const STORE_DIRECTORY: &str = "store";
 /// How long running flows may take to end when we stop.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether workers are connected.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// The two ports, taken before anything else is started, so that a port in use costs nothing.
 pub(super) struct Listeners {
     http: TcpListener,
@@ -90,6 +93,21 @@ impl Serving {
         }
         servers.close();
         Ok(Self { runtime, http, admin, shutdown, servers })
+    }
+
+    /// Returns when every function has a worker, or `within` has passed; whether they all have.
+    pub(super) async fn has_workers(&self, within: Duration) -> bool {
+        let looked = async {
+            while !self.runtime.has_workers() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(within, looked).await.is_ok()
+    }
+
+    /// Returns once the store has failed for good.
+    pub(super) async fn store_stopped(&self) {
+        self.runtime.store_stopped().await;
     }
 
     /// Runs new flows by another topology.

@@ -28,9 +28,15 @@ pub(super) fn compile(resources: &Resources, problems: &mut Problems) -> BTreeMa
 
 fn one(subject: &mut Subject<'_, Function>, declared: &BTreeSet<String>) -> topology::Function {
     let spec = &subject.sourced.resource.spec;
-    if spec.image.is_some() == spec.endpoint.is_some() {
+    // Where a value was refused and left out, its absence is no second mistake.
+    let is_clear = spec.image.is_some() != spec.endpoint.is_some();
+    if !is_clear && !subject.sourced.damaged {
         let found = if spec.image.is_some() { "both image and endpoint are" } else { "neither image nor endpoint is" };
         subject.problem(&codes::NO_WORKERS, "spec", format!("{found} set"));
+    }
+    let is_http = spec.endpoint.as_ref().is_some_and(|endpoint| endpoint.protocol == Protocol::Http);
+    if is_http && spec.handlers.is_none() && !subject.sourced.damaged {
+        subject.problem(&codes::NO_HANDLERS, "spec", "the Http protocol has no handshake, and no handlers are listed");
     }
     let attempts = subject.number("spec.retry.attempts", spec.retry.attempts.into(), 1..=ATTEMPTS_MAX.into());
     let concurrency =

@@ -38,7 +38,7 @@ pub(super) fn compile(runtimes: &[Sourced<FunctionRuntime>], problems: &mut Prob
             continue;
         }
         let spec = &runtime.resource.spec;
-        if spec.store.embedded.is_none() {
+        if spec.store.embedded.is_none() && !runtime.damaged {
             subject.problem(&codes::NO_STORE, "spec.store", "no store is named");
         }
         if let Some(slots) = subject.number("spec.slots", spec.slots.into(), 1..=SLOTS_MAX.into()) {

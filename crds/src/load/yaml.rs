@@ -345,7 +345,8 @@ mod tests {
         let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
         for n in 1..10 {
             let previous = format!("*a{}", n - 1);
-            bomb += &format!("a{n}: &a{n} [{}]\n", vec![previous; 10].join(","));
+            let line = format!("a{n}: &a{n} [{}]\n", vec![previous; 10].join(","));
+            bomb.push_str(&line);
         }
         assert!(matches!(parse(&bomb).faults[..], [Fault::TooLarge(_)]));
         let deep = "[".repeat(1000);

@@ -43,9 +43,9 @@ impl Duration {
         number.checked_mul(milliseconds_per_unit).ok_or_else(invalid)
     }
 
-    /// The text for `milliseconds`, in the largest unit that keeps it whole.
+    /// The text for `milliseconds`: in hours or seconds if that is whole.
     pub fn from_milliseconds(milliseconds: u64) -> Self {
-        let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+        let units = [(3_600_000, "h"), (1_000, "s")];
         let whole = units.into_iter().find(|(length, _)| milliseconds > 0 && milliseconds.is_multiple_of(*length));
         let (length, unit) = whole.unwrap_or((1, "ms"));
         Self(format!("{}{unit}", milliseconds / length))
@@ -92,8 +92,8 @@ mod tests {
     }
 
     #[test]
-    fn milliseconds_are_written_in_the_largest_whole_unit() {
-        for (milliseconds, text) in [(0, "0ms"), (1_500, "1500ms"), (5_000, "5s"), (86_400_000, "24h"), (90_000, "90s")]
+    fn milliseconds_are_written_in_a_whole_unit() {
+        for (milliseconds, text) in [(0, "0ms"), (1_500, "1500ms"), (5_000, "5s"), (86_400_000, "24h"), (60_000, "60s")]
         {
             assert_eq!(Duration::from_milliseconds(milliseconds).0, text);
         }

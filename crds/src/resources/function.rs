@@ -39,7 +39,9 @@ pub const CALLERS_MAX: usize = 256;
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.image) != has(self.endpoint)")
-        .message("exactly one of image and endpoint must be set")
+        .message("exactly one of image and endpoint must be set"),
+    validation = Rule::new("!has(self.endpoint) || self.endpoint.protocol != 'Http' || has(self.handlers)")
+        .message("handlers must be listed, because the Http protocol has no handshake that could tell them")
 )]
 pub struct FunctionSpec {
     /// The container image of its workers, for a cluster. On a laptop `tandem dev` runs the command that
@@ -53,13 +55,15 @@ pub struct FunctionSpec {
     #[schemars(with = "Endpoint")]
     pub endpoint: Option<Endpoint>,
     /// Pins down the handlers. Without it, what the function says in its handshake counts; with it, a worker whose
-    /// handshake differs is refused, and routes are checked against it.
+    /// handshake differs is refused, and routes are checked against it. The `Http` protocol has no handshake: there it is
+    /// required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<Handler>")]
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub handlers: Option<Vec<Handler>>,
-    /// Pins down the states. Without it, what the function says in its handshake counts. A stored state keeps its kind
+    /// Pins down the states. Without it, what the function says in its handshake counts; with the `Http` protocol, there
+    /// are none then. A stored state keeps its kind
     /// and type for ever; only a change of the type to `Any` is possible.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<State>")]

@@ -32,6 +32,11 @@ impl CallId {
     pub fn index(self) -> usize {
         self.0
     }
+
+    /// The call at a position.
+    pub fn from_index(index: usize) -> Self {
+        Self(index)
+    }
 }
 
 /// A call that must not be made, or wrote more than it may. Ends the attempt; running it again would not help.
@@ -175,7 +180,11 @@ impl Tree {
         let instance = self.calls[call.0].instance.clone();
         match self.holders.get(&instance).copied() {
             Some(holder) if !self.is_ancestor(holder, call) => {
-                if self.waits_for(holder, call) { Turn::Deadlock } else { Turn::Wait }
+                if self.waits_for(holder, call) {
+                    Turn::Deadlock
+                } else {
+                    Turn::Wait
+                }
             }
             Some(_) | None => {
                 self.holders.insert(instance, call);
@@ -187,8 +196,12 @@ impl Tree {
 
     /// Ends a call that returned: its effects become its caller's, and so do the instances it held.
     ///
-    /// Calls of it that still run (spawns, and calls nobody waits for) become calls of its caller.
+    /// Calls of it that still run (spawns, and calls nobody waits for) become calls of its caller. If it was discarded
+    /// in the meantime nothing happens.
     pub fn finish(&mut self, call: CallId, effects: Effects) -> Result<(), LimitError> {
+        if self.is_discarded(call) {
+            return Ok(());
+        }
         let mut overlay = std::mem::take(&mut self.calls[call.0].overlay);
         overlay.apply(effects);
         self.calls[call.0].stage = Stage::Done;
@@ -208,6 +221,9 @@ impl Tree {
 
     /// Ends a call that said no: everything that it and its calls did is gone, and its running calls with it.
     pub fn discard(&mut self, call: CallId) {
+        if self.is_discarded(call) {
+            return;
+        }
         let doomed: Vec<CallId> = (0..self.calls.len()).map(CallId).filter(|id| self.is_ancestor(call, *id)).collect();
         for id in &doomed {
             self.calls[id.0].stage = Stage::Discarded;
@@ -242,7 +258,7 @@ impl Tree {
     }
 
     /// All effects of the flow, once the entry and everything it started has ended.
-    pub fn into_effects(mut self) -> Overlay {
+    pub fn take_effects(&mut self) -> Overlay {
         std::mem::take(&mut self.calls[CallId::ENTRY.0].overlay)
     }
 
@@ -274,9 +290,8 @@ impl Tree {
         if from == to {
             return;
         }
-        let open = |call: &&mut Call| {
-            call.parent == Some(from) && matches!(call.stage, Stage::Waiting | Stage::Running)
-        };
+        let open =
+            |call: &&mut Call| call.parent == Some(from) && matches!(call.stage, Stage::Waiting | Stage::Running);
         let mut adopted = 0;
         for child in self.calls.iter_mut().filter(open) {
             child.parent = Some(to);

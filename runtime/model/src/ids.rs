@@ -281,7 +281,8 @@ impl fmt::Debug for FlowId {
 impl FromStr for FlowId {
     type Err = InvalidName;
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let problem = || InvalidName::new("flow id", text, "must be 24 characters of 0-9 and a-z without i, l, o and u");
+        let problem =
+            || InvalidName::new("flow id", text, "must be 24 characters of 0-9 and a-z without i, l, o and u");
         if text.len() != Self::CHARS {
             return Err(problem());
         }

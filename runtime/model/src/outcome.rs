@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{FlowId, HandlerName, Instance, Key, Payload, RequestId, FunctionName};
+use crate::ids::{FlowId, FunctionName, HandlerName, Instance, Key, Payload, RequestId};
 
 /// How a request ended. A closed list; what a user sees in `tandem-outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

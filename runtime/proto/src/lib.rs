@@ -4,13 +4,7 @@
 //! **Invariant:** nothing here decides anything. Generated types stop at the edge of the crates that use this one.
 
 /// Version 1 (alpha) of the protocol between the runtime and functions.
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::pedantic,
-    clippy::use_self,
-    reason = "generated"
-)]
+#[allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::use_self, reason = "generated")]
 pub mod function {
     pub mod v1alpha1 {
         tonic::include_proto!("tandem.function.v1alpha1");

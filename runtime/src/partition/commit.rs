@@ -21,7 +21,7 @@ const DECIDE_BACKOFF: Duration = Duration::from_millis(10);
 /// Longest such wait.
 const DECIDE_BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How long an undetermined commit is looked up before the process gives up and has to be started again.
-const DECIDE_TIME_MAX: Duration = Duration::from_secs(120);
+const DECIDE_TIME_MAX: Duration = Duration::from_mins(2);
 
 /// What became of a group.
 enum Ended {
@@ -88,7 +88,9 @@ impl<S: Store> Partition<S> {
                 Err(error) => error,
             };
             if started.elapsed() > DECIDE_TIME_MAX {
-                return Ended::Refused(Error::Stopped(format!("an undetermined commit could not be decided: {failed}")));
+                return Ended::Refused(Error::Stopped(format!(
+                    "an undetermined commit could not be decided: {failed}"
+                )));
             }
             tokio::time::sleep(backoff).await;
             backoff = (backoff * 2).min(DECIDE_BACKOFF_MAX);
@@ -123,8 +125,8 @@ impl<S: Store> Partition<S> {
         let mut messages = Vec::new();
         for mut flow in group.flows {
             messages.append(&mut flow.messages);
-            for (egress, sequence) in &flow.egresses {
-                self.releases.egress(egress, *sequence);
+            for (egress, record) in std::mem::take(&mut flow.egresses) {
+                self.releases.egress(&egress, record);
             }
             let _ = flow.done.send(Sealed::Durable);
         }
@@ -136,10 +138,10 @@ impl<S: Store> Partition<S> {
 
     fn settle_refused(&self, group: Group, error: &Error) {
         let why = error.to_string();
+        self.releases.store_failed(error);
         if matches!(error, Error::Stopped(_) | Error::Damaged(_)) {
             error!(%error, "the store cannot go on");
             self.lock().stopped = Some(why.clone());
-            self.releases.store_stopped(error);
         } else {
             warn!(%error, flows = group.flows.len(), "commit refused");
         }
@@ -184,7 +186,8 @@ impl Inner {
             ranges.extend(flow.reads.ranges().iter().map(|range| RangeRead { range: range.clone(), seen_at }));
         }
         let reads = reads.into_iter();
-        let reads = reads.map(|(key, (seen_at, value))| Read { key: key.clone(), seen_at, value: value.clone() }).collect();
+        let reads =
+            reads.map(|(key, (seen_at, value))| Read { key: key.clone(), seen_at, value: value.clone() }).collect();
         let primary = group.flows.first().map(|flow| flow.record_row.clone()).unwrap_or_default();
         Commit { primary, reads, ranges, writes: std::mem::take(&mut group.writes).into_iter().collect() }
     }

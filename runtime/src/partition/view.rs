@@ -142,12 +142,16 @@ impl<S: Store> View<S> {
         // Each patch hides at most one row of the base, so this many base rows are enough for a full page.
         let wanted = request.limit.saturating_add(patches).saturating_add(1);
         let base = self.base.scan(&request.range, wanted, request.reverse).await?;
-        let mut merged: BTreeMap<Bytes, Option<Bytes>> = base.into_iter().map(|(row, value)| (row, Some(value))).collect();
+        let mut merged: BTreeMap<Bytes, Option<Bytes>> =
+            base.into_iter().map(|(row, value)| (row, Some(value))).collect();
         merged.extend(sealed.iter().map(|(row, seen)| (row.clone(), seen.value.clone())));
         merged.extend(request.own);
         let present = merged.into_iter().filter_map(|(row, value)| value.map(|value| (row, value)));
-        let mut rows: Vec<(Bytes, Bytes)> =
-            if request.reverse { present.rev().take(request.limit + 1).collect() } else { present.take(request.limit + 1).collect() };
+        let mut rows: Vec<(Bytes, Bytes)> = if request.reverse {
+            present.rev().take(request.limit + 1).collect()
+        } else {
+            present.take(request.limit + 1).collect()
+        };
         let more = rows.len() > request.limit;
         rows.truncate(request.limit);
         let seen = seen_range(request.range, rows.last().filter(|_| more).map(|(row, _)| row), request.reverse);

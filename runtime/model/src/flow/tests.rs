@@ -39,7 +39,7 @@ fn success_merges_into_the_caller_and_rejection_leaves_nothing() {
     assert_eq!(seen(&tree, rejected, "c").as_deref(), Some("1"));
     tree.discard(rejected);
     tree.finish(CallId::ENTRY, write("entry", "1")).unwrap();
-    let rows: Vec<Bytes> = tree.into_effects().rows.into_keys().collect();
+    let rows: Vec<Bytes> = tree.take_effects().rows.into_keys().collect();
     assert_eq!(rows, ["a", "entry"]);
 }
 
@@ -108,7 +108,7 @@ fn calls_that_outlive_their_caller_belong_to_its_caller() {
     tree.finish(middle, write("middle", "1")).unwrap();
     tree.finish(spawned, write("spawned", "1")).unwrap();
     tree.finish(CallId::ENTRY, Effects::default()).unwrap();
-    assert_eq!(tree.into_effects().rows.len(), 2);
+    assert_eq!(tree.take_effects().rows.len(), 2);
 }
 
 #[test]

@@ -150,6 +150,48 @@ async fn a_torn_end_of_the_journal_loses_nothing_before_it() {
     }
 }
 
+/// Flips one bit of a table file at a time. What the reader gets is the row or an error, never another row.
+#[tokio::test]
+async fn a_damaged_table_is_noticed() {
+    const ROWS: usize = 50;
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    let text = |row: usize| format!("value {row} {}", "x".repeat(row));
+    let mut transaction = Transaction::begin(&store).await;
+    for row in 0..ROWS {
+        transaction = transaction.put(&format!("key {row:02}"), &text(row));
+    }
+    transaction.must_commit().await;
+    store.handle.shared.current().engine.rows.rotate_memtable_and_wait().unwrap();
+    drop(store);
+    let journal = directory.path().join("data/0.jnl");
+    std::fs::write(&journal, vec![0; std::fs::read(&journal).unwrap().len()]).unwrap();
+    let tables: Vec<_> = std::fs::read_dir(directory.path().join("data/keyspaces/1/tables")).unwrap().collect();
+    let [Ok(table)] = &tables[..] else { panic!("{tables:?}") };
+    let whole = std::fs::read(table.path()).unwrap();
+    let mut damaged = 0;
+    for position in (0..whole.len()).step_by(whole.len() / 40) {
+        let mut bytes = whole.clone();
+        bytes[position] ^= 1;
+        std::fs::write(table.path(), bytes).unwrap();
+        match read_all(&directory).await {
+            Ok(rows) => {
+                assert!(rows.iter().map(|(_, value)| &value[..]).eq((0..ROWS).map(text).map(String::into_bytes)));
+            }
+            Err(Error::Damaged(_) | Error::Unavailable(_)) => damaged += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(damaged > 0);
+    std::fs::write(table.path(), whole).unwrap();
+    assert_eq!(read_all(&directory).await.unwrap().len(), ROWS);
+}
+
+async fn read_all(directory: &TempDir) -> Result<Vec<(Bytes, Bytes)>, Error> {
+    let store = EmbeddedStore::open(directory.path(), options())?;
+    store.snapshot().await?.scan(&KeyRange::prefix(b""), usize::MAX, false).await
+}
+
 /// Where the zeroes begin that the journal was made with.
 fn journal_end(journal: &Path) -> usize {
     std::fs::read(journal).unwrap().iter().rposition(|byte| *byte != 0).unwrap() + 1

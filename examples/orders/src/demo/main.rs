@@ -1,0 +1,273 @@
+//! `make demo`: runs the orders application, sends it thousands of orders made from real purchases, kills it in the middle,
+//! and checks every invariant on the stored state. Ends with an error if one is broken or an order has no outcome.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`plan`] | makes stock, wallets and orders from purchases and a seed |
+//! | [`drive`], [`client`] | sends them over HTTP and keeps the answers |
+//! | [`process`] | starts, kills and restarts the runtime |
+//! | [`stored`], [`checks`] | reads the stored state, checks the invariants |
+//! | [`report`] | what is printed |
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::watch;
+
+use crate::checks::{Evidence, Invariant, check_all, large_orders};
+use crate::client::Client;
+use crate::dice::Dice;
+use crate::drive::Done;
+use crate::plan::Plan;
+use crate::process::{Running, Setup};
+use crate::report::thousands;
+use crate::stored::{Instance, Stored};
+
+mod answer;
+mod checks;
+mod client;
+mod dice;
+mod drive;
+mod plan;
+mod process;
+mod report;
+mod spoil;
+mod stored;
+
+const PURCHASES: &str = include_str!("../../data/cdnow-sample.txt");
+/// Functions whose state is checked.
+const FUNCTIONS: [&str; 5] = ["inventory", "payment", "order", "cart", "loyalty"];
+/// Instances that are read at once.
+const PAGE: usize = 1_000;
+/// Map entries that are read of an instance that has more than a page shows.
+const ENTRIES: usize = 100_000;
+/// How long delayed messages may take to arrive after the last order.
+const SETTLE_WITHIN: Duration = Duration::from_secs(30);
+/// How often it is looked whether they have.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long the runtime may take to end.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// Without a terminal, progress is printed so often.
+const LINES: usize = 5;
+
+/// Sends thousands of orders to the orders application, kills it in the middle, and checks that nothing is lost or doubled.
+#[derive(Debug, Parser)]
+#[command(name = "orders-demo", version)]
+struct Options {
+    /// Directory of the application
+    #[arg(long, default_value = "examples/orders")]
+    application: PathBuf,
+    /// Directory for the state; what an earlier demo left there is removed
+    #[arg(long, default_value = ".tandem/demo")]
+    data: PathBuf,
+    /// The tandem program; without it, the one beside this program
+    #[arg(long)]
+    tandem: Option<PathBuf>,
+    /// Clients that send at the same time
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    connections: u16,
+    /// How many of the purchases become orders
+    #[arg(long)]
+    orders: Option<usize>,
+    /// Decides what is ordered and when the runtime is killed
+    #[arg(long, default_value_t = 1997)]
+    seed: u64,
+    /// Let the runtime live
+    #[arg(long)]
+    no_kill: bool,
+    /// Change one thing after the fact so that this invariant is broken, to see that it would be noticed
+    #[arg(long, value_name = "INVARIANT")]
+    tamper: Option<Invariant>,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let options = Options::parse();
+    tokio::select! {
+        holds = run(&options) => Ok(if holds? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        // Dropping the run kills the runtime and its workers.
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Runs the demo; whether everything holds.
+async fn run(options: &Options) -> anyhow::Result<bool> {
+    let setup = prepare(options)?;
+    let mut purchases = plan::parse_purchases(PURCHASES)?;
+    purchases.truncate(options.orders.unwrap_or(usize::MAX));
+    let plan = Arc::new(Plan::new(purchases, options.seed));
+
+    let running = Running::start(&setup).await?;
+    println!("orders application on {}, embedded store in {}", running.addresses.http, options.data.display());
+    let (announce, addresses) = watch::channel(running.addresses.clone());
+    let client = Arc::new(Client::new(addresses));
+    let connections = usize::from(options.connections);
+    drive::set_up(&client, &plan, connections).await.context("failed to set up stock and wallets")?;
+    println!("{} discs in stock, {} wallets filled", thousands(plan.items.len()), thousands(plan.wallets.len()));
+    println!("sending {} orders, {connections} at a time", thousands(plan.orders.len()));
+
+    let total = plan.orders.len();
+    let (progress, ended) = watch::channel(0);
+    let shown = tokio::spawn(show_progress(ended.clone(), total));
+    let kill_at = (!options.no_kill).then(|| kill_at(total, options.seed));
+    let outage = tokio::spawn(kill_and_restart(running, setup, kill_at, ended, announce));
+    let began = Instant::now();
+    let done = drive::send_orders(&client, &plan, connections, &progress).await?;
+    let elapsed = began.elapsed();
+    drop(progress);
+    shown.await?;
+    let (running, killed) = outage.await??;
+
+    let stored = settled(&client).await?;
+    running.stop(STOP_WITHIN).await?;
+    let (told, latencies): (Vec<_>, Vec<_>) =
+        done.into_iter().map(|Done { told, latency, .. }| (told, latency)).unzip();
+    let mut evidence = Evidence { plan: Arc::unwrap_or_clone(plan), told, stored };
+    if let Some(invariant) = options.tamper {
+        spoil::spoil(&mut evidence, invariant);
+    }
+    if let Some(killed) = killed {
+        print_kill(&killed, &evidence);
+    }
+    println!("{} orders in {:.1} s: {}", thousands(total), elapsed.as_secs_f64(), report::rate(total, elapsed));
+    println!("{}\n", report::latencies(latencies));
+    print!("{}", report::outcomes(&evidence.told));
+    println!(" (answered from the record of the same request: {})", thousands(client.repeated()));
+    println!(" (sent again because no answer came: {})\n", thousands(client.retried()));
+    let checked = check_all(&evidence);
+    print!("{}", report::invariants(&checked));
+    let (holds, sentence) = report::verdict(&checked);
+    println!("{sentence}  Try it yourself:  tandem dev {}", options.application.display());
+    Ok(holds)
+}
+
+/// Empties the scratch directory and finds the programs.
+fn prepare(options: &Options) -> anyhow::Result<Setup> {
+    let own = std::env::current_exe().context("failed to find this program")?;
+    let beside = own.with_file_name("tandem");
+    let tandem = options.tandem.clone().unwrap_or(beside);
+    anyhow::ensure!(
+        tandem.exists(),
+        "{} is not there; build it with: cargo build --release -p tandem-cli",
+        tandem.display()
+    );
+    if options.data.exists() {
+        std::fs::remove_dir_all(&options.data)
+            .with_context(|| format!("failed to empty {}", options.data.display()))?;
+    }
+    std::fs::create_dir_all(&options.data).with_context(|| format!("failed to make {}", options.data.display()))?;
+    let scratch = options.data.canonicalize()?;
+    Ok(Setup { tandem, application: options.application.clone(), data: scratch.join("store"), scratch })
+}
+
+/// After how many orders the runtime is killed: somewhere in the third fifth.
+fn kill_at(total: usize, seed: u64) -> usize {
+    let fifth = u64::try_from(total / 5).unwrap_or(0).max(1);
+    let within = Dice::new(seed.wrapping_add(1)).below(fifth);
+    usize::try_from(fifth * 2 + within).unwrap_or(total / 2).min(total)
+}
+
+/// What happened when the runtime was killed.
+#[derive(Debug)]
+struct Killed {
+    at: usize,
+    back_in: Duration,
+}
+
+/// Waits until so many orders have ended, then kills the runtime while others are under way, and starts it again.
+async fn kill_and_restart(
+    running: Running,
+    setup: Setup,
+    kill_at: Option<usize>,
+    mut ended: watch::Receiver<usize>,
+    announce: watch::Sender<client::Addresses>,
+) -> anyhow::Result<(Running, Option<Killed>)> {
+    let Some(kill_at) = kill_at else { return Ok((running, None)) };
+    let at =
+        *ended.wait_for(|count| *count >= kill_at).await.context("the orders ended before the runtime was killed")?;
+    running.kill().await?;
+    let running = Running::start(&setup).await.context("failed to start the runtime again")?;
+    announce.send_replace(running.addresses.clone());
+    let killed = Killed { at, back_in: running.started_in };
+    Ok((running, Some(killed)))
+}
+
+fn print_kill(killed: &Killed, evidence: &Evidence) {
+    let lost = report::lost(evidence);
+    let doubled = report::doubled(evidence);
+    println!(
+        "killed the runtime at order {} and started it again (back in {:.1} s): {lost} orders lost, {doubled} doubled",
+        thousands(killed.at),
+        killed.back_in.as_secs_f64(),
+    );
+}
+
+/// A bar on a terminal, a few lines elsewhere. Ends when everything has ended or nobody counts any more.
+async fn show_progress(mut ended: watch::Receiver<usize>, total: usize) {
+    if std::io::stdout().is_terminal() {
+        let bar = ProgressBar::new(u64::try_from(total).unwrap_or(u64::MAX));
+        let style = ProgressStyle::with_template("sending orders  {bar:40}  {human_pos}/{human_len}  {per_sec}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        while ended.changed().await.is_ok() {
+            bar.set_position(u64::try_from(*ended.borrow_and_update()).unwrap_or(u64::MAX));
+        }
+        bar.finish();
+        return;
+    }
+    for line in 1..=LINES {
+        let mark = total * line / LINES;
+        let Ok(count) = ended.wait_for(|count| *count >= mark).await.map(|count| *count) else { return };
+        println!("  {} of {} orders have an outcome", thousands(count), thousands(total));
+    }
+}
+
+/// The stored state, once the delayed messages have arrived (or are overdue, which the checks will tell).
+async fn settled(client: &Client) -> anyhow::Result<Stored> {
+    let began = Instant::now();
+    loop {
+        let stored = read_stored(client).await?;
+        let expected = large_orders(&stored).count();
+        let arrived: usize = stored.loyalty.values().map(|earned| earned.vouchers.len()).sum();
+        if arrived >= expected || began.elapsed() > SETTLE_WITHIN {
+            return Ok(stored);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// One page of instances.
+#[derive(Debug, serde::Deserialize)]
+struct Page {
+    instances: Vec<Instance>,
+    next: Option<String>,
+}
+
+async fn read_stored(client: &Client) -> anyhow::Result<Stored> {
+    let mut stored = Stored::default();
+    for function in FUNCTIONS {
+        let mut after = String::new();
+        loop {
+            let from = if after.is_empty() { String::new() } else { format!("&after={after}") };
+            let mut page: Page = client.admin(&format!("/state/{function}?values=true&limit={PAGE}{from}")).await?;
+            for instance in page.instances.iter_mut().filter(|instance| instance.more) {
+                *instance = client.admin(&format!("/state/{function}/{}?limit={ENTRIES}", instance.key)).await?;
+            }
+            stored.add(function, &page.instances)?;
+            match page.next {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+    }
+    stored.events = client.egress("order-events").await.context("failed to read the order events")?;
+    Ok(stored)
+}

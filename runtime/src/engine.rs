@@ -1,0 +1,185 @@
+//! What all parts of a runtime share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use tandem_model::ids::{FunctionName, HandlerName};
+use tandem_model::outcome::{Cause, FlowRecord, Outcome};
+use tandem_model::request::Request;
+use tandem_model::topology::{Isolation, Topology};
+use tandem_store::Store;
+use tandem_store::keys::Layout;
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::courier::Courier;
+use crate::egress::Egresses;
+use crate::flow::{Flow, Left};
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::partition::Partition;
+use crate::recent::Recent;
+use crate::registry::Registry;
+use crate::runtime::{Invalid, NotAccepted};
+use crate::turns::{Ticket, Turns};
+
+/// Outcomes that a slow watcher may lag behind before it loses some.
+const OUTCOMES_QUEUED_MAX: usize = 4_096;
+
+/// The parts of a runtime.
+pub(crate) struct Engine<S: Store> {
+    pub(crate) store: S,
+    pub(crate) layout: Layout,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) topology: ArcSwap<Topology>,
+    pub(crate) partition: Arc<Partition<S>>,
+    pub(crate) host: Arc<Host>,
+    pub(crate) turns: Turns,
+    pub(crate) registry: Registry,
+    pub(crate) recent: Recent,
+    pub(crate) courier: Arc<Courier>,
+    pub(crate) egresses: Arc<Egresses>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) outcomes: broadcast::Sender<Arc<FlowRecord>>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) draining: AtomicBool,
+    /// Set when the store has failed for good.
+    pub(crate) store_stopped: CancellationToken,
+    tickets: AtomicU64,
+}
+
+/// What an engine is made of.
+pub(crate) struct Parts<S: Store> {
+    pub(crate) store: S,
+    pub(crate) layout: Layout,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) partition: Arc<Partition<S>>,
+    pub(crate) host: Arc<Host>,
+    pub(crate) courier: Arc<Courier>,
+    pub(crate) egresses: Arc<Egresses>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) store_stopped: CancellationToken,
+}
+
+impl<S: Store> Engine<S> {
+    pub(crate) fn new(parts: Parts<S>) -> Arc<Self> {
+        Arc::new(Self {
+            store: parts.store,
+            layout: parts.layout,
+            clock: parts.clock,
+            topology: ArcSwap::new(parts.topology),
+            partition: parts.partition,
+            host: parts.host,
+            turns: Turns::default(),
+            registry: Registry::default(),
+            recent: Recent::default(),
+            courier: parts.courier,
+            egresses: parts.egresses,
+            metrics: parts.metrics,
+            outcomes: broadcast::Sender::new(OUTCOMES_QUEUED_MAX),
+            stop: CancellationToken::new(),
+            draining: AtomicBool::new(false),
+            store_stopped: parts.store_stopped,
+            tickets: AtomicU64::new(1),
+        })
+    }
+
+    /// Whether requests are taken.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed) && !self.store_stopped.is_cancelled() && !self.stop.is_cancelled()
+    }
+
+    /// Whether the topology has the function.
+    pub(crate) fn is_declared(&self, function: &FunctionName) -> bool {
+        self.topology.load().functions.contains_key(function)
+    }
+
+    /// Whether a request makes sense, and the isolation it runs in.
+    pub(crate) fn check(&self, topology: &Topology, request: &Request) -> Result<Isolation, NotAccepted> {
+        let invalid = |invalid: Invalid| Err(NotAccepted::Invalid(invalid));
+        let function = &request.instance.function;
+        let Some(declared) = topology.functions.get(function) else {
+            return invalid(Invalid::UnknownFunction(function.to_string()));
+        };
+        let bytes = request.payload.bytes.len();
+        let max = topology.limits.payload_bytes_max;
+        if bytes > max {
+            return invalid(Invalid::PayloadTooLarge { bytes, max });
+        }
+        let interface = self.host.interface(function);
+        let told = interface.as_ref().map(|interface| interface.handlers.get(&request.handler));
+        if told == Some(None) {
+            let mut known: Vec<&str> =
+                interface.iter().flat_map(|i| i.handlers.keys()).map(HandlerName::as_str).collect();
+            known.sort_unstable();
+            let (function, handler) = (function.clone(), request.handler.to_string());
+            return invalid(Invalid::UnknownHandler { function, handler, known: known.join(", ") });
+        }
+        let pinned = declared.handlers.as_ref().and_then(|handlers| handlers.get(&request.handler));
+        let told = told.flatten().copied().flatten();
+        let isolation = pinned.map(|handler| handler.isolation).or(told).unwrap_or_default();
+        if request.as_of.is_some() && isolation != Isolation::ReadOnly {
+            return invalid(Invalid::AsOfNeedsReadOnly);
+        }
+        Ok(isolation)
+    }
+
+    /// A flow for a request that was checked.
+    pub(crate) fn flow(
+        self: &Arc<Self>,
+        request: Arc<Request>,
+        topology: Arc<Topology>,
+        isolation: Isolation,
+        cancel: CancellationToken,
+        progress: Box<dyn Fn(u32) + Send + Sync>,
+    ) -> Flow<S> {
+        Flow {
+            engine: Arc::clone(self),
+            request,
+            topology,
+            isolation,
+            ticket: Ticket(self.tickets.fetch_add(1, Ordering::Relaxed)),
+            accepted: Instant::now(),
+            accepted_unix_ms: self.clock.unix_ms(),
+            cancel,
+            progress,
+            last_delivery: false,
+        }
+    }
+
+    /// Runs the flow of a message. `last_delivery` means that it ends with an outcome, whatever happens.
+    pub(crate) async fn deliver(self: &Arc<Self>, request: Request, last_delivery: bool) -> Left {
+        let topology = self.topology.load_full();
+        let checked = self.check(&topology, &request);
+        let request = Arc::new(request);
+        let (cancel, progress) = (CancellationToken::new(), Box::new(|_| {}));
+        let isolation = *checked.as_ref().unwrap_or(&Isolation::Serializable);
+        // A message is consumed by the commit, which a read-only flow has none of.
+        let isolation = if isolation == Isolation::ReadOnly { Isolation::Snapshot } else { isolation };
+        let mut flow = self.flow(request, topology, isolation, cancel, progress);
+        flow.last_delivery = last_delivery;
+        let left = match checked {
+            Ok(_) => flow.run().await,
+            Err(refused) => flow.set_aside_unrun(Cause::new("undeliverable", refused.to_string())).await,
+        };
+        if let Left::Ended(record) = &left {
+            self.ended(record);
+            if matches!(record.outcome, Outcome::Committed | Outcome::Rejected) {
+                self.metrics.messages_delivered(1);
+            }
+        }
+        left
+    }
+
+    /// Tells everybody that a flow ended.
+    pub(crate) fn ended(&self, record: &Arc<FlowRecord>) {
+        self.metrics.ended(record);
+        self.recent.add(Arc::clone(record));
+        // Nobody may be watching.
+        let _ = self.outcomes.send(Arc::clone(record));
+    }
+}

@@ -1,0 +1,462 @@
+//! Runs one flow to its outcome: attempts, retries, deadline, cancel.
+//!
+//! Each attempt runs the whole tree of calls on a view of its own ([`attempt`]). What it leads to is sealed together
+//! with the request record, also when it is a rejection: the "no" rests on what was read, so it is validated like a
+//! commit. Failures, time-outs and cancellations write nothing but the record, fenced by its absence.
+//!
+//! **Invariant:** every accepted request gets exactly one record, or the process ends before it has one and the
+//! request can be repeated. **Invariant:** from sealing on nothing can cancel a flow; the commit decides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use tandem_model::flow::Overlay;
+use tandem_model::ids::{Instance, Payload};
+use tandem_model::outcome::{CallTrace, Cause, FlowRecord, Outcome};
+use tandem_model::request::{Origin, Request};
+use tandem_model::topology::{Isolation, Topology};
+use tandem_store::{Store, rows};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+use crate::partition::{ReadSet, Sealed, Sealing, Seen, Source, Stale, View};
+use crate::turns::{Held, Ticket};
+
+use attempt::{Attempt, Broken, End};
+
+mod attempt;
+mod call;
+mod effects;
+mod reads;
+mod trace;
+
+/// First wait before a flow runs again; doubled each time, with jitter.
+const RETRY_BACKOFF: Duration = Duration::from_millis(2);
+/// Longest such wait.
+const RETRY_BACKOFF_MAX: Duration = Duration::from_millis(200);
+/// First wait before a flow runs again because its code failed or its worker was lost.
+const FAILURE_BACKOFF: Duration = Duration::from_millis(20);
+/// Attempts to store the record of a flow that did not commit.
+const RECORD_ATTEMPTS_MAX: u32 = 10;
+
+/// One accepted request on its way.
+pub(crate) struct Flow<S: Store> {
+    pub(crate) engine: Arc<Engine<S>>,
+    pub(crate) request: Arc<Request>,
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) isolation: Isolation,
+    pub(crate) ticket: Ticket,
+    pub(crate) accepted: Instant,
+    pub(crate) accepted_unix_ms: u64,
+    pub(crate) cancel: CancellationToken,
+    /// Told the number of each attempt as it begins.
+    pub(crate) progress: Box<dyn Fn(u32) + Send + Sync>,
+    /// For a message: end with an outcome, whatever happens. Otherwise it is left where it is when others were in the
+    /// way or the time was up, and delivered again.
+    pub(crate) last_delivery: bool,
+}
+
+/// How a flow left the runtime.
+#[derive(Debug)]
+pub(crate) enum Left {
+    /// With this record, which is durable (for read-only flows: which is all there is).
+    Ended(Arc<FlowRecord>),
+    /// An earlier request with the same id had ended before; this is its record.
+    Repeated(Arc<FlowRecord>),
+    /// It was a message, and somebody else has delivered it.
+    Consumed,
+    /// Without an outcome: the store could not take one. Repeating the request is safe.
+    Abandoned(String),
+}
+
+/// What one attempt led to.
+enum Step {
+    Left(Left),
+    /// Run again. `blame` names the instances that were fought over.
+    Conflict {
+        blame: Vec<Instance>,
+        solo: bool,
+        sequential: bool,
+    },
+    /// Run again after a failure that may pass.
+    Failed(Cause),
+    /// Decided without effects.
+    Decided(Outcome, Cause),
+    /// The store could not take it now.
+    Refused(String),
+}
+
+/// What the attempts of a flow remember of each other.
+#[derive(Default)]
+struct Memory {
+    attempts: u32,
+    conflicts: u32,
+    failures: u32,
+    solo: bool,
+    sequential: bool,
+    calls: Vec<CallTrace>,
+    footprint: Vec<Instance>,
+}
+
+impl<S: Store> Flow<S> {
+    /// Runs the flow to its end. Dropping the future loses the flow, so only [`crate::tasks`] may hold it.
+    pub(crate) async fn run(self) -> Left {
+        let deadline = self.accepted + self.request.deadline;
+        let mut memory = Memory::default();
+        let held = self.engine.turns.held(self.ticket);
+        if self.isolation != Isolation::ReadOnly {
+            let turn = timeout_at(deadline, self.unless_cancelled(held.take(&self.request.instance))).await;
+            match turn {
+                Ok(Ok(())) => {}
+                Ok(Err(())) => return self.end(Outcome::Cancelled, cancelled(), &memory).await,
+                Err(_) => {
+                    let detail = "the flow was still waiting for others on its instance";
+                    return self.end(Outcome::TimedOut, Cause::new("deadline", detail), &memory).await;
+                }
+            }
+        }
+        loop {
+            let step = self.step(&held, &mut memory, deadline).await;
+            if let Some(left) = self.after(step, &mut memory, deadline).await {
+                return left;
+            }
+        }
+    }
+
+    /// Ends the flow of a message that cannot even be run.
+    pub(crate) async fn set_aside_unrun(self, cause: Cause) -> Left {
+        self.end(Outcome::Poisoned, cause, &Memory::default()).await
+    }
+
+    async fn unless_cancelled<T>(&self, future: impl Future<Output = T>) -> Result<T, ()> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(()),
+            value = future => Ok(value),
+        }
+    }
+
+    /// Decides what an attempt's end means for the flow: it left, or goes round again after a wait.
+    async fn after(&self, step: Step, memory: &mut Memory, deadline: Instant) -> Option<Left> {
+        let limits = &self.topology.limits;
+        let backoff = match step {
+            Step::Left(left) => return Some(left),
+            Step::Decided(outcome, cause) => return Some(self.end(outcome, cause, memory).await),
+            Step::Conflict { blame, solo, sequential } => {
+                let now = Instant::now();
+                for instance in &blame {
+                    self.engine.turns.mark_contended(instance, now);
+                }
+                self.engine.metrics.conflict(&self.request.instance.function);
+                memory.conflicts += 1;
+                memory.solo |= solo;
+                memory.sequential |= sequential;
+                if memory.conflicts >= limits.attempts_max {
+                    let detail = format!("other flows changed what it read in each of {} attempts", memory.conflicts);
+                    return Some(self.end(Outcome::Conflict, Cause::new("conflict", detail), memory).await);
+                }
+                backoff(RETRY_BACKOFF, memory.conflicts - 1)
+            }
+            Step::Failed(cause) => {
+                memory.failures += 1;
+                let failed = cause.instance.as_ref().unwrap_or(&self.request.instance);
+                let declared = self.topology.functions.get(&failed.function);
+                if memory.failures >= declared.map_or(1, |function| function.failure_attempts_max) {
+                    return Some(self.end(Outcome::Failed, cause, memory).await);
+                }
+                backoff(FAILURE_BACKOFF, memory.failures - 1)
+            }
+            Step::Refused(why) => {
+                if Instant::now() >= deadline {
+                    return Some(Left::Abandoned(why));
+                }
+                backoff(FAILURE_BACKOFF, memory.attempts)
+            }
+        };
+        // A deadline or a cancel during the wait is found by the next attempt, before it does anything.
+        let _ = self.unless_cancelled(sleep_until((Instant::now() + backoff).min(deadline))).await;
+        None
+    }
+
+    async fn step(&self, held: &Held, memory: &mut Memory, deadline: Instant) -> Step {
+        memory.attempts += 1;
+        (self.progress)(memory.attempts);
+        if memory.conflicts > 0 {
+            for instance in &memory.footprint {
+                held.try_take(instance).await;
+            }
+        }
+        let opened = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return Step::Decided(Outcome::Cancelled, cancelled()),
+            opened = timeout_at(deadline, self.open(memory)) => opened,
+        };
+        let (view, own_record) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(step)) => return step,
+            Err(_) => return Step::Decided(Outcome::TimedOut, self.timed_out(&[])),
+        };
+        let attempt = Attempt::new(self, &view, held, memory.attempts, memory.sequential, deadline);
+        let ended = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Step::Decided(Outcome::Cancelled, cancelled())),
+            ended = timeout_at(deadline, attempt.run()) => ended.map_err(|_| {
+                Step::Decided(Outcome::TimedOut, self.timed_out(&attempt.traces()))
+            }),
+        };
+        memory.calls = attempt.traces();
+        memory.footprint = attempt.footprint();
+        let (mut reads, calls) = (attempt.into_reads(), memory.calls.clone());
+        match ended {
+            Err(step) => step,
+            Ok(End::Broken(broken)) => step_of(broken),
+            Ok(End::Rejected(cause)) if self.isolation == Isolation::ReadOnly => {
+                Step::Left(self.left_read_only(Outcome::Rejected, Some(cause), None, memory, calls))
+            }
+            Ok(End::Done(payload, _)) if self.isolation == Isolation::ReadOnly => {
+                Step::Left(self.left_read_only(Outcome::Committed, None, Some(payload), memory, calls))
+            }
+            Ok(End::Rejected(cause)) => {
+                reads.add(own_record.0, own_record.1);
+                let record = self.record(Outcome::Rejected, Some(cause), None, memory.attempts, calls);
+                self.commit(&view, reads, Overlay::default(), record, memory.solo).await
+            }
+            Ok(End::Done(payload, overlay)) => {
+                if let Err(step) = self.choose_reads(&view, &mut reads, &overlay).await {
+                    return step;
+                }
+                reads.add(own_record.0, own_record.1);
+                let record = self.record(Outcome::Committed, None, Some(payload), memory.attempts, Vec::new());
+                let step = self.commit(&view, reads, overlay, record, memory.solo).await;
+                with_calls(step, calls)
+            }
+        }
+    }
+
+    /// Opens a view, unless the flow has a record already. The record's absence is part of what the flow read.
+    async fn open(&self, memory: &Memory) -> Result<(View<S>, (bytes::Bytes, Seen)), Step> {
+        let refused = |error: tandem_store::Error| Step::Refused(error.to_string());
+        let row = self.engine.layout.request(self.request.flow);
+        let partition = &self.engine.partition;
+        if self.isolation == Isolation::ReadOnly {
+            let base = match self.request.as_of {
+                Some(at) => self.engine.store.snapshot_at(at).await,
+                None => self.engine.store.snapshot().await,
+            };
+            let view = partition.durable_view(base.map_err(refused)?);
+            return Ok((view, (row, Seen { source: Source::Base, value: None })));
+        }
+        let view = partition.view().await.map_err(refused)?;
+        let seen = view.read(std::slice::from_ref(&row)).await.map_err(refused)?;
+        let Some(seen) = seen.into_iter().next() else {
+            return Err(Step::Refused("the store gave no answer".to_owned()));
+        };
+        match (&seen.value, memory.attempts) {
+            (None, _) => Ok((view, (row, seen))),
+            (Some(bytes), attempts) => {
+                let record = rows::decode_record(bytes).map_err(refused)?;
+                // Our own earlier attempt is in the store only if its commit was undetermined and then decided.
+                let record = Arc::new(record);
+                Err(Step::Left(if attempts > 1 { Left::Ended(record) } else { Left::Repeated(record) }))
+            }
+        }
+    }
+
+    /// Keeps of the reads what the flow's isolation has validated.
+    async fn choose_reads(&self, view: &View<S>, reads: &mut ReadSet, overlay: &Overlay) -> Result<(), Step> {
+        if self.isolation != Isolation::Snapshot {
+            return Ok(());
+        }
+        let written: Vec<bytes::Bytes> = overlay.rows.keys().cloned().collect();
+        let unseen: Vec<bytes::Bytes> = written.iter().filter(|row| reads.get(row).is_none()).cloned().collect();
+        let seen = view.read(&unseen).await.map_err(|error| Step::Refused(error.to_string()))?;
+        for (row, seen) in unseen.into_iter().zip(seen) {
+            reads.add(row, seen);
+        }
+        *reads = reads.only(&written);
+        Ok(())
+    }
+
+    async fn commit(
+        &self,
+        view: &View<S>,
+        mut reads: ReadSet,
+        overlay: Overlay,
+        record: FlowRecord,
+        solo: bool,
+    ) -> Step {
+        let mut writes: Vec<_> = overlay.rows.into_iter().collect();
+        if let Origin::Message { row } = &self.request.origin {
+            match self.consume(view, row, &mut reads).await {
+                Ok(()) => writes.push((row.clone(), None)),
+                Err(step) => return step,
+            }
+        }
+        let record = Arc::new(record);
+        let sealing = Sealing {
+            reads,
+            writes,
+            messages: overlay.messages,
+            emissions: overlay.emissions,
+            record: Arc::clone(&record),
+            solo,
+        };
+        match self.engine.partition.seal(view, sealing) {
+            Err(Stale { rows }) => {
+                let blame = rows.iter().filter_map(|row| instance_of(row)).collect();
+                Step::Conflict { blame, solo: false, sequential: false }
+            }
+            Ok(sealed) => match sealed.await {
+                Ok(Sealed::Durable) => Step::Left(Left::Ended(record)),
+                Ok(Sealed::Again { own }) => Step::Conflict { blame: Vec::new(), solo: own, sequential: false },
+                Ok(Sealed::Refused(why)) => Step::Refused(why),
+                Err(_) => Step::Refused("the runtime is stopping".to_owned()),
+            },
+        }
+    }
+
+    /// Makes the flow's message row part of what it read: two deliveries of one message cannot both commit.
+    async fn consume(&self, view: &View<S>, row: &bytes::Bytes, reads: &mut ReadSet) -> Result<(), Step> {
+        let seen = view.read(std::slice::from_ref(row)).await.map_err(|error| Step::Refused(error.to_string()))?;
+        match seen.into_iter().next() {
+            Some(seen) if seen.value.is_some() => {
+                reads.add(row.clone(), seen);
+                Ok(())
+            }
+            Some(_) | None => Err(Step::Left(Left::Consumed)),
+        }
+    }
+
+    /// Stores an outcome without effects. A message that will never succeed is set aside in the same transaction.
+    async fn end(&self, outcome: Outcome, cause: Cause, memory: &Memory) -> Left {
+        let is_message = matches!(self.request.origin, Origin::Message { .. });
+        if is_message && !self.last_delivery && matches!(outcome, Outcome::TimedOut | Outcome::Conflict) {
+            return Left::Abandoned(cause.detail);
+        }
+        let outcome = if is_message && outcome != Outcome::Rejected { Outcome::Poisoned } else { outcome };
+        if self.isolation == Isolation::ReadOnly && !is_message {
+            return self.left_read_only(outcome, Some(cause), None, memory, memory.calls.clone());
+        }
+        let record = self.record(outcome, Some(cause), None, memory.attempts, memory.calls.clone());
+        let mut last = String::new();
+        for attempt in 0..RECORD_ATTEMPTS_MAX {
+            let step = match self.open(&Memory { attempts: memory.attempts.max(1), ..Memory::default() }).await {
+                Err(step) => step,
+                Ok((view, (row, seen))) => {
+                    let mut reads = ReadSet::default();
+                    reads.add(row, seen);
+                    let overlay = self.set_aside(outcome);
+                    self.commit(&view, reads, overlay, record.clone(), memory.solo).await
+                }
+            };
+            match step {
+                Step::Left(left) => return left,
+                Step::Refused(why) => last = why,
+                Step::Conflict { .. } | Step::Failed(_) | Step::Decided(..) => {
+                    "others keep writing its record".clone_into(&mut last);
+                }
+            }
+            tokio::time::sleep(backoff(FAILURE_BACKOFF, attempt)).await;
+        }
+        Left::Abandoned(last)
+    }
+
+    fn set_aside(&self, outcome: Outcome) -> Overlay {
+        let mut overlay = Overlay::default();
+        if let (Outcome::Poisoned, Origin::Message { row }) = (outcome, &self.request.origin)
+            && let Some((key, value)) = self.engine.courier.dead_letter(row, &self.request)
+        {
+            overlay.rows.insert(key, Some(value));
+            self.engine.metrics.message_set_aside();
+        }
+        overlay
+    }
+
+    fn left_read_only(
+        &self,
+        outcome: Outcome,
+        cause: Option<Cause>,
+        result: Option<Payload>,
+        memory: &Memory,
+        calls: Vec<CallTrace>,
+    ) -> Left {
+        Left::Ended(Arc::new(self.record(outcome, cause, result, memory.attempts, calls)))
+    }
+
+    fn record(
+        &self,
+        outcome: Outcome,
+        cause: Option<Cause>,
+        result: Option<Payload>,
+        attempts: u32,
+        calls: Vec<CallTrace>,
+    ) -> FlowRecord {
+        FlowRecord {
+            flow: self.request.flow,
+            request: self.request.id.clone(),
+            instance: self.request.instance.clone(),
+            handler: self.request.handler.clone(),
+            digest: self.request.digest,
+            outcome,
+            cause,
+            result,
+            attempts,
+            accepted_unix_ms: self.accepted_unix_ms,
+            duration_us: u64::try_from(self.accepted.elapsed().as_micros()).unwrap_or(u64::MAX),
+            calls: trace::undone(calls, outcome),
+        }
+    }
+
+    fn timed_out(&self, calls: &[CallTrace]) -> Cause {
+        let running = calls.iter().rev().find(|call| call.status == tandem_model::outcome::CallStatus::Stopped);
+        let detail = format!("not done within {} ms", self.request.deadline.as_millis());
+        match running {
+            Some(call) => Cause::new("deadline", format!("{detail}; {} {} was running", call.instance, call.handler)),
+            None => Cause::new("deadline", detail),
+        }
+    }
+}
+
+/// The stored record of a committed flow leaves the calls out; whoever asks soon gets them from memory.
+fn with_calls(step: Step, calls: Vec<CallTrace>) -> Step {
+    match step {
+        Step::Left(Left::Ended(record)) if record.outcome == Outcome::Committed => {
+            Step::Left(Left::Ended(Arc::new(FlowRecord { calls, ..record.as_ref().clone() })))
+        }
+        other => other,
+    }
+}
+
+fn step_of(broken: Broken) -> Step {
+    match broken {
+        Broken::Failure { cause, retryable: true } => Step::Failed(cause),
+        Broken::Failure { cause, retryable: false } => Step::Decided(Outcome::Failed, cause),
+        Broken::Ring => Step::Conflict { blame: Vec::new(), solo: false, sequential: true },
+        Broken::Store(error) => Step::Refused(error.to_string()),
+    }
+}
+
+fn cancelled() -> Cause {
+    Cause::new("cancelled", "somebody cancelled the flow")
+}
+
+fn backoff(first: Duration, times: u32) -> Duration {
+    let whole = first.saturating_mul(1 << times.min(16)).min(RETRY_BACKOFF_MAX);
+    whole.mul_f64(rand::rng().random_range(0.5..=1.0))
+}
+
+/// Whose state a row is part of.
+fn instance_of(row: &[u8]) -> Option<Instance> {
+    use tandem_store::keys::RowKey;
+    match tandem_store::keys::parse(row).ok()? {
+        RowKey::StateValue { instance, .. } | RowKey::StateEntry { instance, .. } => Some(instance),
+        RowKey::Request { .. }
+        | RowKey::Inbox { .. }
+        | RowKey::Timer { .. }
+        | RowKey::Egress { .. }
+        | RowKey::DeadLetter { .. }
+        | RowKey::Meta { .. } => None,
+    }
+}

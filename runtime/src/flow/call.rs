@@ -1,0 +1,308 @@
+//! One call of a flow: waits for its instance, runs user code, does what user code asks for.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tandem_model::flow::{CallId, Turn};
+use tandem_model::ids::{HandlerName, Instance, Payload, Reason, StateName};
+use tandem_model::limits::DETAIL_BYTES_MAX;
+use tandem_model::outcome::CallStatus;
+use tandem_model::topology::{Handler, Isolation};
+use tandem_store::Store;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+use super::attempt::{Attempt, Broken, CallEnd, CallFuture};
+use super::reads::MapRead;
+use crate::host::{Answer, Event, Finished, Invocation, Lease, Session};
+
+/// Takes calls that outlive the handler that made them. Bounded by the number of calls a flow may make.
+pub(super) type Outliving<'a> = mpsc::UnboundedSender<CallFuture<'a>>;
+
+/// What user code waits for.
+enum Child {
+    Called(u64, CallEnd),
+    Read(u64, Result<MapRead, Broken>),
+}
+
+type Children<'a> = FuturesUnordered<BoxFuture<'a, Child>>;
+
+/// A call that user code asked for, in its own words.
+struct Asked {
+    function: String,
+    key: String,
+    handler: String,
+    payload: Bytes,
+}
+
+impl<S: Store> Attempt<'_, S> {
+    /// Runs a call of the tree to its end.
+    pub(super) fn call<'s>(&'s self, call: CallId, payload: Payload, outliving: Outliving<'s>) -> CallFuture<'s> {
+        if call == CallId::ENTRY {
+            self.call_began(call);
+        }
+        Box::pin(async move {
+            let end = self.run_call(call, payload, outliving).await.unwrap_or_else(CallEnd::Broken);
+            let status = match &end {
+                CallEnd::Value(_) => CallStatus::Done,
+                CallEnd::Rejected(rejection) => CallStatus::Rejected(rejection.detail.clone()),
+                CallEnd::Broken(Broken::Failure { cause, .. }) => CallStatus::Failed(cause.detail.clone()),
+                CallEnd::Broken(Broken::Ring | Broken::Store(_)) | CallEnd::Discarded => CallStatus::Stopped,
+            };
+            let was_discarded = self.tree().is_discarded(call);
+            if matches!(end, CallEnd::Rejected(_)) {
+                self.tree().discard(call);
+            }
+            self.call_ended(call, status);
+            if was_discarded { CallEnd::Discarded } else { end }
+        })
+    }
+
+    async fn run_call<'s>(
+        &'s self,
+        call: CallId,
+        payload: Payload,
+        outliving: Outliving<'s>,
+    ) -> Result<CallEnd, Broken> {
+        let (instance, handler) = {
+            let tree = self.tree();
+            let (instance, handler, _) = tree.target(call);
+            (instance.clone(), handler.clone())
+        };
+        if call != CallId::ENTRY {
+            self.wait_for_turn(call).await?;
+            self.wait_if_contended(&instance).await;
+        }
+        let lease = self.engine.host.lease(&instance.function, call == CallId::ENTRY).await;
+        let declared = self.declared(&instance, &handler);
+        let read_only = self.isolation == Isolation::ReadOnly || declared.isolation == Isolation::ReadOnly;
+        let states = self.prefetch(call, &instance, lease.interface()).await?;
+        let session = lease.invoke(self.invocation(&instance, &handler, payload, states, read_only)).await;
+        self.engine.metrics.invocation(&instance.function);
+        let work = self.drive(call, &lease, session, read_only, outliving);
+        match declared.timeout_ms {
+            None => work.await,
+            Some(ms) => timeout(Duration::from_millis(ms), work).await.unwrap_or_else(|_| {
+                let detail = format!("handler {handler} did not end within its time-out of {ms} ms");
+                Err(Broken::passing("handler-timeout", detail, &instance))
+            }),
+        }
+    }
+
+    /// What is known of a handler: by its resource, else by its worker.
+    fn declared(&self, instance: &Instance, handler: &HandlerName) -> Handler {
+        let pinned = self.topology.functions.get(&instance.function).and_then(|function| function.handlers.as_ref());
+        if let Some(found) = pinned.and_then(|handlers| handlers.get(handler)) {
+            return found.clone();
+        }
+        let told = self.engine.host.interface(&instance.function);
+        let isolation = told.and_then(|interface| interface.handlers.get(handler).copied().flatten());
+        Handler { isolation: isolation.unwrap_or_default(), timeout_ms: None }
+    }
+
+    async fn wait_for_turn(&self, call: CallId) -> Result<(), Broken> {
+        let mut ended = self.ended.subscribe();
+        loop {
+            ended.borrow_and_update();
+            match self.tree().turn(call) {
+                Turn::Now => return Ok(()),
+                Turn::Deadlock => return Err(Broken::Ring),
+                Turn::Wait => {}
+            }
+            // The sender lives as long as the attempt.
+            let _ = ended.changed().await;
+        }
+    }
+
+    async fn wait_if_contended(&self, instance: &Instance) {
+        let is_reader = self.isolation == Isolation::ReadOnly;
+        if !is_reader && self.engine.turns.is_contended(instance, Instant::now()) {
+            self.held.try_take(instance).await;
+        }
+    }
+
+    fn invocation(
+        &self,
+        instance: &Instance,
+        handler: &HandlerName,
+        payload: Payload,
+        states: Vec<(StateName, Option<Bytes>)>,
+        read_only: bool,
+    ) -> Invocation {
+        Invocation {
+            flow: self.request.flow.to_string(),
+            instance: instance.clone(),
+            handler: handler.clone(),
+            payload,
+            attempt: self.number,
+            deadline: self.deadline.saturating_duration_since(Instant::now()),
+            traceparent: self.request.traceparent.clone().unwrap_or_default(),
+            states,
+            read_only,
+        }
+    }
+
+    /// Does what user code asks for, until it ends.
+    async fn drive<'s>(
+        &'s self,
+        call: CallId,
+        lease: &Lease,
+        mut session: Session,
+        read_only: bool,
+        outliving: Outliving<'s>,
+    ) -> Result<CallEnd, Broken> {
+        let instance = self.tree().target(call).0.clone();
+        let mut children: Children<'s> = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                event = session.next() => match event {
+                    Event::Call { call: id, function, key, handler, payload, spawn } => {
+                        let asked = Asked { function, key, handler, payload };
+                        let (child, future) = self.begin_call(call, &instance, asked, outliving.clone())?;
+                        if spawn {
+                            outlive(&outliving, self.unless_discarded(child, future));
+                        } else {
+                            children.push(Box::pin(async move { Child::Called(id, future.await) }));
+                        }
+                    }
+                    Event::Read { read, state, what } => {
+                        let range = self.check_read(&instance, lease.interface(), &state)?;
+                        let instance = instance.clone();
+                        children.push(Box::pin(async move {
+                            Child::Read(read, self.read_map(call, &instance, &range, what).await)
+                        }));
+                    }
+                    Event::Finished(finished) => {
+                        if !children.is_empty() {
+                            outlive(&outliving, drain(children));
+                        }
+                        return self.finish(call, &instance, lease, finished, read_only);
+                    }
+                    Event::Lost(why) => return Err(Broken::passing("worker-lost", why, &instance)),
+                },
+                Some(child) = children.next(), if !children.is_empty() => {
+                    session.answer(answer_of(child, &instance)?).await;
+                }
+            }
+        }
+    }
+
+    /// Checks a call that user code asked for, and gives it its place in the tree.
+    fn begin_call<'s>(
+        &'s self,
+        parent: CallId,
+        caller: &Instance,
+        asked: Asked,
+        outliving: Outliving<'s>,
+    ) -> Result<(CallId, CallFuture<'s>), Broken> {
+        let (target, handler) = self.check_target(caller, &asked.function, &asked.key, &asked.handler)?;
+        self.check_payload(caller, "the payload of a call", asked.payload.len())?;
+        let child = self.tree().call(parent, target, handler).map_err(|error| Broken::limit(&error, caller))?;
+        self.call_began(child);
+        Ok((child, self.call(child, Payload::json(asked.payload), outliving)))
+    }
+
+    /// Stops a call when something above it is rejected.
+    fn unless_discarded<'s>(&'s self, call: CallId, future: CallFuture<'s>) -> CallFuture<'s> {
+        Box::pin(async move {
+            let mut ended = self.ended.subscribe();
+            let discarded = async {
+                while !self.tree().is_discarded(call) {
+                    ended.borrow_and_update();
+                    if self.tree().is_discarded(call) || ended.changed().await.is_err() {
+                        break;
+                    }
+                }
+            };
+            tokio::select! {
+                biased;
+                end = future => end,
+                () = discarded => CallEnd::Discarded,
+            }
+        })
+    }
+
+    fn finish(
+        &self,
+        call: CallId,
+        instance: &Instance,
+        lease: &Lease,
+        finished: Finished,
+        read_only: bool,
+    ) -> Result<CallEnd, Broken> {
+        match finished {
+            Finished::Value { payload, effects } => {
+                self.check_payload(instance, "the result", payload.bytes.len())?;
+                if read_only && !effects.is_empty() {
+                    let detail = "a read-only handler must not write, send or emit";
+                    return Err(Broken::fatal("read-only", detail, instance));
+                }
+                let effects = self.effects(instance, lease.interface(), effects)?;
+                self.tree().finish(call, effects).map_err(|error| Broken::limit(&error, instance))?;
+                Ok(CallEnd::Value(payload))
+            }
+            Finished::Rejection(mut rejection) => {
+                let reason: Result<Reason, _> = rejection.reason.parse();
+                if let Err(error) = reason {
+                    return Err(Broken::fatal("invalid-rejection", error.to_string(), instance));
+                }
+                cut(&mut rejection.detail);
+                let me = || (instance.function.to_string(), instance.key.to_string());
+                rejection.origin.get_or_insert_with(me);
+                Ok(CallEnd::Rejected(rejection))
+            }
+            Finished::Failure { mut message, retryable } => {
+                cut(&mut message);
+                if retryable {
+                    Err(Broken::passing("function-failed", message, instance))
+                } else {
+                    Err(Broken::fatal("function-failed", message, instance))
+                }
+            }
+        }
+    }
+}
+
+fn outlive<'a>(outliving: &Outliving<'a>, future: CallFuture<'a>) {
+    // The receiver lives as long as the attempt runs.
+    let _ = outliving.send(future);
+}
+
+fn answer_of(child: Child, instance: &Instance) -> Result<Answer, Broken> {
+    match child {
+        Child::Called(call, CallEnd::Value(payload)) => Ok(Answer::CallDone { call, result: Ok(payload.bytes) }),
+        Child::Called(call, CallEnd::Rejected(rejection)) => Ok(Answer::CallDone { call, result: Err(rejection) }),
+        Child::Called(_, CallEnd::Broken(broken)) => Err(broken),
+        // Only what is above it could have discarded it, and that includes this call.
+        Child::Called(_, CallEnd::Discarded) => Err(Broken::fatal("internal", "a call was lost", instance)),
+        Child::Read(read, found) => {
+            let found = found?;
+            Ok(Answer::ReadDone { read, entries: found.entries, more: found.more })
+        }
+    }
+}
+
+/// Calls nobody waits for any more: the flow still commits only once they are done.
+fn drain(mut children: Children<'_>) -> CallFuture<'_> {
+    Box::pin(async move {
+        while let Some(child) = children.next().await {
+            match child {
+                Child::Called(_, CallEnd::Value(_) | CallEnd::Discarded) | Child::Read(_, Ok(_)) => {}
+                Child::Called(_, end) => return end,
+                Child::Read(_, Err(broken)) => return CallEnd::Broken(broken),
+            }
+        }
+        CallEnd::Discarded
+    })
+}
+
+/// Cuts a text for people to its longest length, at a character's border.
+fn cut(text: &mut String) {
+    if text.len() > DETAIL_BYTES_MAX {
+        let end = (0..=DETAIL_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+    }
+}

@@ -1,0 +1,293 @@
+//! Talks to user code: keeps connections to workers, and runs invocations on them.
+//!
+//! ```text
+//! flow ─lease─▶ pool of the function's workers ─▶ worker link ⇄ one multiplexed stream ⇄ SDK
+//!                                              └▶ HTTP profile: one POST a step
+//! ```
+//!
+//! A worker that dies, hangs or talks nonsense is dropped: its invocations end as [`Event::Lost`], and their flows run
+//! again elsewhere. What user code sees and asks for is in this file; how it travels is in [`link`] and [`http`].
+//!
+//! **Invariant:** generated protocol types do not leave this module.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tandem_model::ids::{FunctionName, HandlerName, Instance, Payload, StateName};
+use tandem_model::topology::{Endpoint, Isolation, StateKind, Topology};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::{Metrics, WorkerDrop};
+
+pub(crate) use worker::{Lease, Worker};
+
+mod connect;
+mod http;
+mod link;
+mod welcome;
+mod worker;
+
+/// Requests of one invocation (calls, reads) that may wait for the flow to take them.
+pub(crate) const EVENTS_QUEUED_MAX: usize = 2_048;
+/// Frames that may wait to be written to one worker.
+const FRAMES_QUEUED_MAX: usize = 4_096;
+
+/// Runs one handler once.
+#[derive(Clone, Debug)]
+pub(crate) struct Invocation {
+    pub(crate) flow: String,
+    pub(crate) instance: Instance,
+    pub(crate) handler: HandlerName,
+    pub(crate) payload: Payload,
+    pub(crate) attempt: u32,
+    pub(crate) deadline: Duration,
+    pub(crate) traceparent: String,
+    /// Values of all states of kind value that the worker declared.
+    pub(crate) states: Vec<(StateName, Option<Bytes>)>,
+    pub(crate) read_only: bool,
+}
+
+/// What user code asks for, or how it ended.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Call another instance; to be answered unless it is a spawn.
+    Call { call: u64, function: String, key: String, handler: String, payload: Bytes, spawn: bool },
+    /// Read a map state; to be answered.
+    Read { read: u64, state: String, what: ReadWhat },
+    /// It returned. The last event.
+    Finished(Finished),
+    /// The worker is gone, or was dropped. The last event.
+    Lost(String),
+}
+
+/// What to read from a map state.
+#[derive(Debug)]
+pub(crate) enum ReadWhat {
+    Entry(Bytes),
+    Scan { from: Option<Bytes>, to: Option<Bytes>, limit: usize, reverse: bool },
+}
+
+/// How user code ended.
+#[derive(Debug)]
+pub(crate) enum Finished {
+    Value { payload: Payload, effects: Vec<Effect> },
+    Rejection(Rejection),
+    Failure { message: String, retryable: bool },
+}
+
+/// The business "no".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rejection {
+    pub(crate) reason: String,
+    pub(crate) detail: String,
+    /// Who said no, if it was somebody further down.
+    pub(crate) origin: Option<(String, String)>,
+}
+
+/// What user code wants applied, in its own words: names are not checked yet.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    Write { state: String, entry: Option<Bytes>, value: Option<Bytes> },
+    Send { function: String, key: String, handler: String, payload: Bytes, delay_ms: u64 },
+    Emit { egress: String, payload: Bytes },
+}
+
+/// What the runtime answers to an invocation.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    CallDone { call: u64, result: Result<Bytes, Rejection> },
+    ReadDone { read: u64, entries: Vec<(Bytes, Bytes)>, more: bool },
+}
+
+/// One running invocation. Dropping it cancels it.
+#[derive(Debug)]
+pub(crate) struct Session {
+    events: mpsc::Receiver<Event>,
+    answers: worker::Answers,
+}
+
+impl Session {
+    /// The next thing user code wants. A session that ended without a word was flooded by its worker.
+    pub(crate) async fn next(&mut self) -> Event {
+        let lost = || Event::Lost(format!("the worker asked for more than {EVENTS_QUEUED_MAX} things at once"));
+        self.events.recv().await.unwrap_or_else(lost)
+    }
+
+    /// Answers a call or read. If the worker is gone, [`Session::next`] says so.
+    pub(crate) async fn answer(&self, answer: Answer) {
+        self.answers.send(answer).await;
+    }
+}
+
+/// What a function has, as its workers say, or as its resource pins down.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Interface {
+    pub(crate) handlers: HashMap<HandlerName, Option<Isolation>>,
+    pub(crate) states: HashMap<StateName, StateKind>,
+}
+
+/// All connections to workers.
+pub(crate) struct Host {
+    metrics: Arc<Metrics>,
+    inner: Mutex<Inner>,
+    /// Woken whenever a worker appears or has room again.
+    changed: Notify,
+    stop: CancellationToken,
+}
+
+#[derive(Default)]
+struct Inner {
+    topology: Arc<Topology>,
+    /// Connections by endpoint; each serves all functions that name it.
+    links: HashMap<Endpoint, CancellationToken>,
+    pools: HashMap<FunctionName, Vec<Arc<Worker>>>,
+    /// Entry invocations of a function that run now.
+    running: HashMap<FunctionName, usize>,
+}
+
+impl Host {
+    /// A host without connections.
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        let (inner, changed, stop) = (Mutex::default(), Notify::new(), CancellationToken::new());
+        Arc::new(Self { metrics, inner, changed, stop })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it holds the lock, short of running out of memory.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connects to the endpoints that are new, and lets go of those that are no longer named.
+    pub(crate) fn set_topology(self: &Arc<Self>, topology: &Arc<Topology>) {
+        let mut functions_of: HashMap<Endpoint, Vec<FunctionName>> = HashMap::new();
+        for (name, function) in &topology.functions {
+            for endpoint in &function.workers {
+                functions_of.entry(endpoint.clone()).or_default().push(name.clone());
+            }
+        }
+        let mut inner = self.lock();
+        let before = std::mem::replace(&mut inner.topology, Arc::clone(topology));
+        inner.links.retain(|endpoint, stop| {
+            // What a worker said was checked against what the resources said then.
+            let same = |name: &FunctionName| before.functions.get(name) == topology.functions.get(name);
+            let keep = functions_of.get(endpoint).is_some_and(|functions| functions.iter().all(same));
+            if !keep {
+                stop.cancel();
+            }
+            keep
+        });
+        for (endpoint, functions) in functions_of {
+            if inner.links.contains_key(&endpoint) {
+                continue;
+            }
+            let stop = self.stop.child_token();
+            inner.links.insert(endpoint.clone(), stop.clone());
+            connect::start(Arc::clone(self), endpoint, functions, stop);
+        }
+    }
+
+    /// The topology that connections are kept by.
+    pub(crate) fn topology(&self) -> Arc<Topology> {
+        Arc::clone(&self.lock().topology)
+    }
+
+    /// What is known of a function's handlers and states: pinned by its resource, else told by a worker.
+    pub(crate) fn interface(&self, function: &FunctionName) -> Option<Interface> {
+        let inner = self.lock();
+        let declared = inner.topology.functions.get(function)?;
+        let told =
+            inner.pools.get(function).and_then(|workers| workers.first()).and_then(|worker| worker.interface(function));
+        let mut interface = told.cloned();
+        if let Some(handlers) = &declared.handlers {
+            let pinned = handlers.iter().map(|(name, handler)| (name.clone(), Some(handler.isolation)));
+            interface.get_or_insert_default().handlers = pinned.collect();
+        }
+        if let Some(states) = &declared.states {
+            let pinned = states.iter().map(|(name, state)| (name.clone(), state.kind));
+            interface.get_or_insert_default().states = pinned.collect();
+        }
+        interface.filter(|interface| !interface.handlers.is_empty())
+    }
+
+    /// Whether a worker of the function is connected.
+    pub(crate) fn has_worker(&self, function: &FunctionName) -> bool {
+        self.lock().pools.get(function).is_some_and(|pool| !pool.is_empty())
+    }
+
+    /// Adds a connected worker.
+    fn add(&self, worker: &Arc<Worker>) {
+        let mut inner = self.lock();
+        for function in worker.functions() {
+            inner.pools.entry(function.clone()).or_default().push(Arc::clone(worker));
+            self.metrics.worker_connected(function);
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// Takes a worker out: nothing new goes to it.
+    fn remove(&self, worker: &Arc<Worker>, reason: WorkerDrop) {
+        let mut inner = self.lock();
+        for function in worker.functions() {
+            if let Some(pool) = inner.pools.get_mut(function) {
+                pool.retain(|other| !Arc::ptr_eq(other, worker));
+            }
+            self.metrics.worker_dropped(function, reason);
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// Waits for a worker of `function` that has room, the least busy first. An entry invocation counts against the
+    /// worker's credit and the function's concurrency; a call does not, because its flow already holds a place and
+    /// waiting for another could go round in a ring.
+    pub(crate) async fn lease(self: &Arc<Self>, function: &FunctionName, is_entry: bool) -> Lease {
+        if let Some(lease) = self.try_lease(function, is_entry) {
+            return lease;
+        }
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(lease) = self.try_lease(function, is_entry) {
+                return lease;
+            }
+            self.metrics.credit_wait(function);
+            changed.await;
+        }
+    }
+
+    fn try_lease(self: &Arc<Self>, function: &FunctionName, is_entry: bool) -> Option<Lease> {
+        let mut inner = self.lock();
+        let max = inner.topology.functions.get(function).map_or(0, |declared| declared.concurrency_max as usize);
+        let running = inner.running.get(function).copied().unwrap_or_default();
+        if is_entry && running >= max {
+            return None;
+        }
+        let pool = inner.pools.get(function)?;
+        let ready = pool.iter().filter(|worker| !is_entry || worker.has_credit());
+        let worker = Arc::clone(ready.min_by_key(|worker| worker.busy())?);
+        worker.enter(is_entry);
+        if is_entry {
+            *inner.running.entry(function.clone()).or_default() += 1;
+        }
+        drop(inner);
+        Some(Lease::new(Arc::clone(self), worker, function.clone(), is_entry))
+    }
+
+    fn give_back(&self, worker: &Worker, function: &FunctionName, is_entry: bool) {
+        worker.leave(is_entry);
+        if is_entry && let Some(running) = self.lock().running.get_mut(function) {
+            *running = running.saturating_sub(1);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Lets go of all workers.
+    pub(crate) fn shut_down(&self) {
+        self.stop.cancel();
+    }
+}

@@ -1,0 +1,233 @@
+//! Keeps the connection to one endpoint: dials, shakes hands, reads until it ends, dials again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use tandem_model::ids::FunctionName;
+use tandem_model::topology::{Endpoint, Protocol};
+use tandem_proto::function::v1alpha1 as wire;
+use tandem_proto::function::v1alpha1::function_service_client::FunctionServiceClient;
+use tandem_proto::{FUNCTION_PROTOCOL_VERSION_MAX, FUNCTION_PROTOCOL_VERSION_MIN, MESSAGE_BYTES_MAX};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::http::HttpWorker;
+use super::link::{Link, Nonsense, batches};
+use super::worker::{Transport, Worker};
+use super::{FRAMES_QUEUED_MAX, Host, welcome};
+use crate::metrics::WorkerDrop;
+use crate::tasks::{self, TaskKind};
+
+/// Longest wait for a TCP connection, and for the stream to be accepted.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// Longest wait for a worker's welcome.
+const WELCOME_TIME_MAX: Duration = Duration::from_secs(5);
+/// First wait before dialling again.
+const REDIAL_BACKOFF: Duration = Duration::from_millis(50);
+/// Longest such wait.
+const REDIAL_BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// How often an idle connection is asked for a sign of life, and how long it may take to give one.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("its welcome does not fit: {0}")]
+    Refused(String),
+    #[error("the stream ended: {0}")]
+    Closed(String),
+    #[error("it broke the protocol: {0}")]
+    Nonsense(#[from] Nonsense),
+}
+
+impl Ended {
+    fn reason(&self) -> WorkerDrop {
+        match self {
+            Self::Unreachable(_) => WorkerDrop::Unreachable,
+            Self::Refused(_) => WorkerDrop::Handshake,
+            Self::Closed(_) => WorkerDrop::Disconnected,
+            Self::Nonsense(_) => WorkerDrop::Protocol,
+        }
+    }
+}
+
+/// Keeps a connection to `endpoint` for these functions until `stop`.
+pub(super) fn start(host: Arc<Host>, endpoint: Endpoint, functions: Vec<FunctionName>, stop: CancellationToken) {
+    tasks::spawn(TaskKind::Worker, async move {
+        match endpoint.protocol {
+            Protocol::Grpc => keep_stream(host, endpoint, functions, stop).await,
+            Protocol::Http => keep_http(host, endpoint, functions, stop).await,
+        }
+    });
+}
+
+async fn keep_http(host: Arc<Host>, endpoint: Endpoint, functions: Vec<FunctionName>, stop: CancellationToken) {
+    let interfaces = welcome::declared(&host.topology(), &functions);
+    let transport = match HttpWorker::new(&endpoint.url) {
+        Ok(worker) => Transport::Http(Box::new(worker)),
+        Err(error) => {
+            warn!(url = endpoint.url, error, "worker address cannot be used");
+            return;
+        }
+    };
+    let worker = Worker::new(interfaces, super::http::CREDIT, transport);
+    host.add(&worker);
+    stop.cancelled().await;
+    host.remove(&worker, WorkerDrop::Removed);
+}
+
+async fn keep_stream(host: Arc<Host>, endpoint: Endpoint, functions: Vec<FunctionName>, stop: CancellationToken) {
+    let mut backoff = REDIAL_BACKOFF;
+    let mut last_warning = String::new();
+    loop {
+        let ended = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            ended = run_once(&host, &endpoint, &functions, &stop) => ended,
+        };
+        match ended {
+            Ok(()) => return,
+            Err(ended) => {
+                let (reason, text) = (ended.reason(), ended.to_string());
+                // A worker that is still starting would fill the log with the same line.
+                if text != last_warning {
+                    warn!(url = endpoint.url, reason = <&str>::from(reason), "no connection to worker: {text}");
+                }
+                let was_connected = matches!(ended, Ended::Closed(_) | Ended::Nonsense(_));
+                last_warning = text;
+                backoff = if was_connected { REDIAL_BACKOFF } else { (backoff * 2).min(REDIAL_BACKOFF_MAX) };
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(backoff) => {}
+        }
+    }
+}
+
+async fn run_once(
+    host: &Arc<Host>,
+    endpoint: &Endpoint,
+    functions: &[FunctionName],
+    stop: &CancellationToken,
+) -> Result<(), Ended> {
+    let unreachable = |error: &dyn std::error::Error| Ended::Unreachable(chain(error));
+    let channel = tonic::transport::Endpoint::from_shared(endpoint.url.clone())
+        .map_err(|error| unreachable(&error))?
+        .connect_timeout(CONNECT_TIME_MAX)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+        .connect()
+        .await
+        .map_err(|error| unreachable(&error))?;
+    let mut client = FunctionServiceClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let (frames, queued) = mpsc::channel(FRAMES_QUEUED_MAX);
+    // The queue is new, so there is room.
+    let _ = frames.try_send(hello());
+    let attached = timeout(CONNECT_TIME_MAX, client.attach(batches(queued))).await;
+    let attached = attached.map_err(|_| Ended::Unreachable("it did not accept the stream in time".to_owned()))?;
+    let incoming = attached.map_err(|status| Ended::Unreachable(status.to_string()))?.into_inner();
+    run_link(host, functions, frames, incoming, stop).await
+}
+
+/// Runs a stream to its end, whatever carries it.
+pub(super) async fn run_link(
+    host: &Arc<Host>,
+    functions: &[FunctionName],
+    frames: mpsc::Sender<wire::RuntimeFrame>,
+    incoming: impl Stream<Item = Result<wire::AttachResponse, tonic::Status>> + Unpin,
+    stop: &CancellationToken,
+) -> Result<(), Ended> {
+    let mut incoming = incoming;
+    let first = timeout(WELCOME_TIME_MAX, incoming.next()).await;
+    let first = first.map_err(|_| Ended::Refused("it did not say welcome in time".to_owned()))?;
+    let (welcome, rest) = split_welcome(first)?;
+    let (sdk, credit) = (welcome.sdk.clone(), welcome.credit.max(1));
+    let interfaces = welcome::check(&host.topology(), functions, welcome).map_err(Ended::Refused)?;
+    let link = Link::new(frames);
+    let worker = Worker::new(interfaces, credit, Transport::Link(Arc::clone(&link)));
+    info!(sdk, credit, functions = functions.len(), "worker connected");
+    host.add(&worker);
+    let ended = tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(()),
+        ended = read(host, &link, &worker, rest, incoming) => Err(ended),
+    };
+    let (reason, text) = match &ended {
+        Ok(()) => (WorkerDrop::Removed, "the worker was removed".to_owned()),
+        Err(ended) => (ended.reason(), ended.to_string()),
+    };
+    host.remove(&worker, reason);
+    link.close(&text);
+    ended
+}
+
+async fn read(
+    host: &Host,
+    link: &Link,
+    worker: &Worker,
+    rest: Vec<wire::WorkerFrame>,
+    mut incoming: impl Stream<Item = Result<wire::AttachResponse, tonic::Status>> + Unpin,
+) -> Ended {
+    let mut frames = rest;
+    loop {
+        for frame in frames {
+            match link.receive(frame) {
+                Ok(0) => {}
+                Ok(credit) => {
+                    worker.add_credit(credit);
+                    host.changed.notify_waiters();
+                }
+                Err(nonsense) => return nonsense.into(),
+            }
+        }
+        frames = match incoming.next().await {
+            Some(Ok(message)) => message.frames,
+            Some(Err(status)) => return Ended::Closed(status.message().to_owned()),
+            None => return Ended::Closed("the worker closed it".to_owned()),
+        };
+    }
+}
+
+fn split_welcome(
+    first: Option<Result<wire::AttachResponse, tonic::Status>>,
+) -> Result<(wire::Welcome, Vec<wire::WorkerFrame>), Ended> {
+    let message = match first {
+        Some(Ok(message)) => message,
+        Some(Err(status)) => return Err(Ended::Refused(status.message().to_owned())),
+        None => return Err(Ended::Refused("it closed the stream without a welcome".to_owned())),
+    };
+    let mut frames = message.frames.into_iter();
+    match frames.next().and_then(|frame| frame.frame) {
+        Some(wire::worker_frame::Frame::Welcome(welcome)) => Ok((welcome, frames.collect())),
+        Some(_) | None => Err(Nonsense("its first frame is not a welcome".to_owned()).into()),
+    }
+}
+
+fn hello() -> wire::RuntimeFrame {
+    let hello = wire::Hello {
+        version_min: FUNCTION_PROTOCOL_VERSION_MIN,
+        version_max: FUNCTION_PROTOCOL_VERSION_MAX,
+        runtime: concat!("tandem-runtime/", env!("CARGO_PKG_VERSION")).to_owned(),
+    };
+    wire::RuntimeFrame { frame: Some(wire::runtime_frame::Frame::Hello(hello)) }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(next) = source {
+        text = format!("{text}: {next}");
+        source = next.source();
+    }
+    text
+}

@@ -1,0 +1,326 @@
+//! One multiplexed stream to a worker: invocations by id, and the rules that a worker keeps.
+//!
+//! **Invariant:** a frame that breaks a rule of `function.proto` ends the stream. It never ends up in another
+//! invocation than the one that it names.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use prost::Message as _;
+use tandem_model::ids::Payload;
+use tandem_proto::function::v1alpha1 as wire;
+use tokio::sync::mpsc;
+
+use super::{Answer, EVENTS_QUEUED_MAX, Effect, Event, Finished, Invocation, ReadWhat, Rejection};
+
+/// Frames put into one message.
+const BATCH_FRAMES_MAX: usize = 256;
+/// Bytes of frames after which a message is full. One frame may exceed it by itself.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Cancelled invocations whose late answers are still recognised as such.
+const CANCELLED_MAX: usize = 16_384;
+
+/// A worker broke a rule of the protocol.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Nonsense(pub(super) String);
+
+/// The runtime's side of one stream.
+#[derive(Debug)]
+pub(super) struct Link {
+    frames: mpsc::Sender<wire::RuntimeFrame>,
+    sessions: Mutex<Sessions>,
+}
+
+#[derive(Debug, Default)]
+struct Sessions {
+    next_id: u64,
+    open: HashMap<u64, Open>,
+    cancelled: HashSet<u64>,
+    cancelled_order: VecDeque<u64>,
+    closed: Option<String>,
+}
+
+#[derive(Debug)]
+struct Open {
+    events: mpsc::Sender<Event>,
+    calls: HashSet<u64>,
+    reads: HashSet<u64>,
+}
+
+/// One invocation on a link. Dropping it before its end cancels it.
+#[derive(Debug)]
+pub(super) struct SessionHandle {
+    link: Arc<Link>,
+    id: u64,
+}
+
+impl Link {
+    /// A link that writes to `frames`.
+    pub(super) fn new(frames: mpsc::Sender<wire::RuntimeFrame>) -> Arc<Self> {
+        Arc::new(Self { frames, sessions: Mutex::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sessions> {
+        // Nothing panics while it holds the lock, short of running out of memory.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts an invocation.
+    pub(super) async fn start(self: &Arc<Self>, invocation: Invocation) -> (SessionHandle, mpsc::Receiver<Event>) {
+        let (events, receiver) = mpsc::channel(EVENTS_QUEUED_MAX);
+        let id = self.lock().open(events);
+        self.send(wire::runtime_frame::Frame::Invoke(invoke_frame(id, invocation))).await;
+        (SessionHandle { link: Arc::clone(self), id }, receiver)
+    }
+
+    async fn send(&self, frame: wire::runtime_frame::Frame) {
+        // A closed stream has ended, or is about to end, all its sessions.
+        let _ = self.frames.send(wire::RuntimeFrame { frame: Some(frame) }).await;
+    }
+
+    /// Ends all invocations and every later one.
+    pub(super) fn close(&self, why: &str) {
+        let mut sessions = self.lock();
+        sessions.closed = Some(why.to_owned());
+        for (_, open) in sessions.open.drain() {
+            // A full queue closes without a last word, which counts as lost as well.
+            let _ = open.events.try_send(Event::Lost(why.to_owned()));
+        }
+    }
+
+    /// Takes one frame of the worker. Credit is given back for the caller to add.
+    pub(super) fn receive(&self, frame: wire::WorkerFrame) -> Result<u32, Nonsense> {
+        use wire::worker_frame::Frame;
+        let nonsense = |text: &str| Err(Nonsense(text.to_owned()));
+        match frame.frame {
+            Some(Frame::Finished(finished)) => {
+                let id = finished.invocation_id;
+                let event = finished_event(finished);
+                self.lock().deliver(id, event, |_| Ok(()), true)?;
+            }
+            Some(Frame::Call(call)) => {
+                let id = call.call_id;
+                let once = |open: &mut Open| once(&mut open.calls, id, "call");
+                self.lock().deliver(call.invocation_id, call_event(call), once, false)?;
+            }
+            Some(Frame::Read(read)) => {
+                let id = read.read_id;
+                let once = |open: &mut Open| once(&mut open.reads, id, "read");
+                self.lock().deliver(read.invocation_id, read_event(read)?, once, false)?;
+            }
+            Some(Frame::Credit(credit)) => return Ok(credit.invocations),
+            Some(Frame::Welcome(_)) => return nonsense("it said welcome twice"),
+            None => return nonsense("it sent a frame without content"),
+        }
+        Ok(0)
+    }
+}
+
+impl Sessions {
+    fn open(&mut self, events: mpsc::Sender<Event>) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        if let Some(why) = &self.closed {
+            // The queue is new, so there is room.
+            let _ = events.try_send(Event::Lost(why.clone()));
+        } else {
+            self.open.insert(id, Open { events, calls: HashSet::new(), reads: HashSet::new() });
+        }
+        id
+    }
+
+    fn deliver(
+        &mut self,
+        id: u64,
+        event: Event,
+        check: impl FnOnce(&mut Open) -> Result<(), Nonsense>,
+        is_last: bool,
+    ) -> Result<(), Nonsense> {
+        let Some(open) = self.open.get_mut(&id) else {
+            if self.cancelled.contains(&id) {
+                if is_last {
+                    self.cancelled.remove(&id);
+                }
+                return Ok(());
+            }
+            let what = if is_last { "finished" } else { "asked for something in" };
+            return Err(Nonsense(format!("it {what} invocation {id}, which is not running")));
+        };
+        check(open)?;
+        // A flow that ended in the meantime has closed its queue; a full queue ends the invocation below.
+        let is_full = matches!(open.events.try_send(event), Err(mpsc::error::TrySendError::Full(_)));
+        if is_last || is_full {
+            self.open.remove(&id);
+        }
+        if is_full && !is_last {
+            self.note_cancelled(id);
+        }
+        Ok(())
+    }
+
+    fn note_cancelled(&mut self, id: u64) {
+        self.cancelled.insert(id);
+        self.cancelled_order.push_back(id);
+        if self.cancelled_order.len() > CANCELLED_MAX
+            && let Some(oldest) = self.cancelled_order.pop_front()
+        {
+            self.cancelled.remove(&oldest);
+        }
+    }
+}
+
+fn once(ids: &mut HashSet<u64>, id: u64, what: &str) -> Result<(), Nonsense> {
+    if ids.insert(id) { Ok(()) } else { Err(Nonsense(format!("it used {what} id {id} twice in one invocation"))) }
+}
+
+impl SessionHandle {
+    pub(super) async fn answer(&self, answer: Answer) {
+        self.link.send(answer_frame(self.id, answer)).await;
+    }
+}
+
+impl Drop for SessionHandle {
+    fn drop(&mut self) {
+        let mut sessions = self.link.lock();
+        if sessions.open.remove(&self.id).is_none() {
+            return;
+        }
+        sessions.note_cancelled(self.id);
+        drop(sessions);
+        let cancel = wire::Cancel { invocation_id: self.id, reason: "the flow ended".to_owned() };
+        let frame = wire::RuntimeFrame { frame: Some(wire::runtime_frame::Frame::Cancel(cancel)) };
+        // A full queue loses the hint; what the worker still sends is ignored all the same.
+        let _ = self.link.frames.try_send(frame);
+    }
+}
+
+/// Puts frames into messages: all that are ready, up to a bound in number and bytes.
+pub(super) fn batches(frames: mpsc::Receiver<wire::RuntimeFrame>) -> impl Stream<Item = wire::AttachRequest> + Send {
+    stream::unfold((frames, VecDeque::new()), |(mut frames, mut ready)| async move {
+        if ready.is_empty() {
+            let mut received = Vec::new();
+            frames.recv_many(&mut received, BATCH_FRAMES_MAX).await;
+            ready.extend(received);
+        }
+        let mut bytes = 0;
+        let mut batch: Vec<wire::RuntimeFrame> = Vec::new();
+        while let Some(frame) = ready.pop_front() {
+            bytes += frame.encoded_len();
+            if bytes > BATCH_BYTES_MAX && !batch.is_empty() {
+                ready.push_front(frame);
+                break;
+            }
+            batch.push(frame);
+        }
+        (!batch.is_empty()).then_some((wire::AttachRequest { frames: batch }, (frames, ready)))
+    })
+    .boxed()
+}
+
+fn invoke_frame(invocation_id: u64, invocation: Invocation) -> wire::Invoke {
+    let state = |(name, value): (tandem_model::ids::StateName, Option<Bytes>)| wire::StateValue {
+        state: name.to_string(),
+        value,
+    };
+    wire::Invoke {
+        invocation_id,
+        flow_id: invocation.flow,
+        function: invocation.instance.function.to_string(),
+        key: invocation.instance.key.to_string(),
+        handler: invocation.handler.to_string(),
+        payload: invocation.payload.bytes,
+        content_type: invocation.payload.content_type,
+        attempt: invocation.attempt,
+        deadline_ms: u64::try_from(invocation.deadline.as_millis()).unwrap_or(u64::MAX),
+        traceparent: invocation.traceparent,
+        states: invocation.states.into_iter().map(state).collect(),
+        read_only: invocation.read_only,
+    }
+}
+
+fn answer_frame(invocation_id: u64, answer: Answer) -> wire::runtime_frame::Frame {
+    match answer {
+        Answer::CallDone { call, result } => {
+            let result = match result {
+                Ok(value) => wire::call_done::Result::Value(value),
+                Err(rejection) => wire::call_done::Result::Rejection(rejection_frame(rejection)),
+            };
+            let done = wire::CallDone { invocation_id, call_id: call, result: Some(result) };
+            wire::runtime_frame::Frame::CallDone(done)
+        }
+        Answer::ReadDone { read, entries, more } => {
+            let entries = entries.into_iter().map(|(key, value)| wire::Entry { key, value }).collect();
+            let done = wire::ReadDone { invocation_id, read_id: read, entries, more };
+            wire::runtime_frame::Frame::ReadDone(done)
+        }
+    }
+}
+
+fn rejection_frame(rejection: Rejection) -> wire::Rejection {
+    let (function, key) = rejection.origin.unwrap_or_default();
+    wire::Rejection { reason: rejection.reason, detail: rejection.detail, function, key }
+}
+
+fn call_event(call: wire::Call) -> Event {
+    Event::Call {
+        call: call.call_id,
+        function: call.function,
+        key: call.key,
+        handler: call.handler,
+        payload: call.payload,
+        spawn: call.spawn,
+    }
+}
+
+fn read_event(read: wire::Read) -> Result<Event, Nonsense> {
+    let what = match read.what {
+        Some(wire::read::What::Entry(key)) => ReadWhat::Entry(key),
+        Some(wire::read::What::Scan(scan)) => ReadWhat::Scan {
+            from: scan.from,
+            to: scan.to,
+            limit: usize::try_from(scan.limit).unwrap_or(usize::MAX),
+            reverse: scan.reverse,
+        },
+        None => return Err(Nonsense("it sent a read of nothing".to_owned())),
+    };
+    Ok(Event::Read { read: read.read_id, state: read.state, what })
+}
+
+fn finished_event(finished: wire::Finished) -> Event {
+    let ended = match finished.result {
+        Some(wire::finished::Result::Value(bytes)) => {
+            let json = finished.content_type.is_empty();
+            let content_type = if json { "application/json".to_owned() } else { finished.content_type };
+            let effects = finished.effects.into_iter().filter_map(|effect| effect.effect).map(effect_of).collect();
+            Finished::Value { payload: Payload { content_type, bytes }, effects }
+        }
+        Some(wire::finished::Result::Rejection(rejection)) => {
+            let origin = (!rejection.function.is_empty()).then_some((rejection.function, rejection.key));
+            Finished::Rejection(Rejection { reason: rejection.reason, detail: rejection.detail, origin })
+        }
+        Some(wire::finished::Result::Failure(failure)) => {
+            Finished::Failure { message: failure.message, retryable: failure.retryable }
+        }
+        None => Finished::Failure { message: "it finished without a result".to_owned(), retryable: false },
+    };
+    Event::Finished(ended)
+}
+
+fn effect_of(effect: wire::effect::Effect) -> Effect {
+    match effect {
+        wire::effect::Effect::Write(write) => {
+            Effect::Write { state: write.state, entry: write.entry, value: write.value }
+        }
+        wire::effect::Effect::Send(send) => Effect::Send {
+            function: send.function,
+            key: send.key,
+            handler: send.handler,
+            payload: send.payload,
+            delay_ms: send.delay_ms,
+        },
+        wire::effect::Effect::Emit(emit) => Effect::Emit { egress: emit.egress, payload: emit.payload },
+    }
+}

@@ -1,0 +1,186 @@
+//! Looking without changing anything: flows, state, instances, egress records.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_model::ids::{EgressName, FlowId, FunctionName, Instance, Key, Timestamp};
+use tandem_model::outcome::FlowRecord;
+use tandem_model::slot::Slot;
+use tandem_store::keys::{self, RowKey};
+use tandem_store::{Error, KeyRange, Snapshot, Store, rows};
+use tokio::time::timeout;
+
+use super::{EgressRecord, FlowFilter, FlowState, InstanceState, RunningFlow, Runtime};
+
+/// Records read from the store for one list of flows.
+const RECORDS_SCANNED_MAX: usize = 100_000;
+/// Rows read at once.
+const PAGE: usize = 1_000;
+
+impl<S: Store> Runtime<S> {
+    /// What is known about a flow.
+    pub async fn flow(&self, flow: FlowId) -> Result<FlowState, Error> {
+        if let Some(running) = self.engine.registry.get(flow) {
+            return Ok(FlowState::Running(running));
+        }
+        if let Some(record) = self.engine.recent.get(flow) {
+            return Ok(FlowState::Ended(record));
+        }
+        let stored = self.earlier(flow).await?;
+        Ok(stored.map_or(FlowState::Unknown, |record| FlowState::Ended(Arc::new(record))))
+    }
+
+    /// The same, waiting up to `wait` for it to end.
+    pub async fn wait(&self, flow: FlowId, wait: Duration) -> Result<FlowState, Error> {
+        if let Some(outcome) = self.engine.registry.join(flow)
+            && let Ok(Ok(ended)) = timeout(wait, outcome).await
+        {
+            return Ok(FlowState::Ended(ended.record));
+        }
+        self.flow(flow).await
+    }
+
+    /// Flows that run now, and records of flows that ended, latest first.
+    ///
+    /// Looks at no more than a hundred thousand stored records; beyond that, older ones may be missing.
+    pub async fn flows(&self, filter: &FlowFilter) -> Result<(Vec<RunningFlow>, Vec<Arc<FlowRecord>>), Error> {
+        let wanted = |record: &FlowRecord| {
+            (filter.outcomes.is_empty() || filter.outcomes.contains(&record.outcome))
+                && filter.function.as_ref().is_none_or(|function| *function == record.instance.function)
+        };
+        let mut running = self.engine.registry.all();
+        running.retain(|flow| filter.function.as_ref().is_none_or(|function| *function == flow.instance.function));
+        let mut records: Vec<Arc<FlowRecord>> =
+            self.engine.recent.all().into_iter().filter(|record| wanted(record)).collect();
+        if records.len() < filter.limit {
+            let known: BTreeSet<FlowId> = records.iter().map(|record| record.flow).collect();
+            let stored = self.stored_records().await?;
+            records.extend(
+                stored.into_iter().filter(|record| wanted(record) && !known.contains(&record.flow)).map(Arc::new),
+            );
+        }
+        records.sort_by_key(|record| std::cmp::Reverse(record.accepted_unix_ms));
+        records.truncate(filter.limit);
+        Ok((running, records))
+    }
+
+    async fn stored_records(&self) -> Result<Vec<FlowRecord>, Error> {
+        let snapshot = self.engine.store.snapshot().await?;
+        let mut records = Vec::new();
+        for slot in self.engine.layout.slots().all() {
+            let room = RECORDS_SCANNED_MAX - records.len();
+            for (_, value) in snapshot.scan(&self.engine.layout.requests(slot), room, false).await? {
+                records.push(rows::decode_record(&value)?);
+            }
+        }
+        Ok(records)
+    }
+
+    /// The stored state of an instance, now or as of a past time.
+    pub async fn state(
+        &self,
+        instance: &Instance,
+        as_of: Option<Timestamp>,
+        entries_max: usize,
+    ) -> Result<InstanceState, Error> {
+        let store = &self.engine.store;
+        let snapshot = match as_of {
+            Some(at) => store.snapshot_at(at).await?,
+            None => store.snapshot().await?,
+        };
+        let layout = self.engine.layout;
+        let mut state = InstanceState {
+            instance: instance.clone(),
+            timestamp: snapshot.timestamp(),
+            values: Vec::new(),
+            entries: Vec::new(),
+            more: false,
+        };
+        for (row, value) in snapshot.scan(&layout.state_values(instance), PAGE, false).await? {
+            if let Ok(RowKey::StateValue { state: name, .. }) = keys::parse(&row) {
+                state.values.push((name, value));
+            }
+        }
+        let entries = snapshot.scan(&layout.all_entries(instance), entries_max.saturating_add(1), false).await?;
+        state.more = entries.len() > entries_max;
+        for (row, value) in entries.into_iter().take(entries_max) {
+            if let Ok(RowKey::StateEntry { state: name, entry, .. }) = keys::parse(&row) {
+                state.entries.push((name, entry, value));
+            }
+        }
+        Ok(state)
+    }
+
+    /// Keys of a function that have state, in no useful order but a stable one; continue after the last key of a page.
+    pub async fn instances(
+        &self,
+        function: &FunctionName,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<Key>, Error> {
+        let layout = self.engine.layout;
+        let snapshot = self.engine.store.snapshot().await?;
+        let first = after.map_or_else(|| Slot::new(0), |key| layout.slots().slot_of(key));
+        let mut found = Vec::new();
+        for slot in layout.slots().all().filter(|slot| *slot >= first) {
+            let after = after.filter(|_| slot == first);
+            let mut keys = BTreeSet::new();
+            let ranges =
+                [layout.state_values_of_function(slot, function), layout.state_entries_of_function(slot, function)];
+            for range in ranges {
+                keys.extend(self.keys_in(&snapshot, range, after, limit - found.len()).await?);
+            }
+            found.extend(keys.into_iter().take(limit - found.len()));
+            if found.len() >= limit {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The keys of instances that have rows in a range, jumping from each instance to the next.
+    async fn keys_in(
+        &self,
+        snapshot: &S::Snapshot,
+        mut range: KeyRange,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<Key>, Error> {
+        let layout = self.engine.layout;
+        let mut found = Vec::new();
+        let mut page = snapshot.scan(&range, PAGE, false).await?;
+        while !page.is_empty() && found.len() < limit {
+            let is_last = page.len() < PAGE;
+            let mut behind = None;
+            for (row, _) in page {
+                let (RowKey::StateValue { instance, .. } | RowKey::StateEntry { instance, .. }) =
+                    keys::parse(&row).map_err(|error| Error::Damaged(error.to_string()))?
+                else {
+                    continue;
+                };
+                if found.last() != Some(&instance.key) && after.is_none_or(|after| instance.key > *after) {
+                    found.push(instance.key.clone());
+                }
+                behind = Some((row, instance));
+            }
+            let Some((row, instance)) = behind.filter(|_| !is_last) else { break };
+            let rows_of = if layout.state_values(&instance).contains(&row) {
+                layout.state_values(&instance)
+            } else {
+                layout.all_entries(&instance)
+            };
+            let Some(end) = rows_of.end else { break };
+            range.start = end;
+            page = snapshot.scan(&range, PAGE, false).await?;
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// Records of an egress with a sequence above `after`, oldest first, at most `limit`.
+    pub async fn egress(&self, egress: &EgressName, after: u64, limit: usize) -> Result<Vec<EgressRecord>, Error> {
+        let engine = &self.engine;
+        engine.egresses.read(&engine.store, engine.layout, egress, after, limit).await
+    }
+}
