@@ -122,7 +122,7 @@ fn median(mut figures: Vec<Figures>) -> Figures {
 
 fn table(all: &[(Figures, Figures)]) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
+    table.load_style(comfy_table::presets::ASCII_MARKDOWN);
     table.set_header(["keys", "clients", "system", "requests/s", "p50 ms", "p99 ms", "CPU µs/request", "bytes written/request", "rate ÷ floor"]);
     for (floor, path) in all {
         for figures in [floor, path] {

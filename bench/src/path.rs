@@ -53,7 +53,7 @@ pub(crate) async fn run(load: Load) -> anyhow::Result<Figures> {
     let base = format!("http://{}", listener.local_addr()?);
     let router = tandem_runtime::ingress::router(runtime.clone(), std::sync::Arc::clone(runtime.metrics()));
     let stop = CancellationToken::new();
-    let server = tokio::spawn(tandem_runtime::ingress::serve(listener, router, stop.clone()));
+    let server = tokio::spawn(tandem_runtime::ingress::server::serve(listener, router, stop.clone()));
 
     let others = [worker.0.id()];
     let (before, started) = (Usage::of(&others)?, Instant::now());
