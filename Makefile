@@ -1,7 +1,36 @@
-.PHONY: demo
+# The commands of this repository. `make help` lists them.
 
-# Builds the orders application, sends it thousands of real purchases, kills it in the middle, and checks every invariant.
-demo:
+.PHONY: help demo test lint fmt bench docs generate
+.DEFAULT_GOAL := help
+
+help: ## Lists the commands.
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+demo: ## Runs the orders application on the embedded store: real purchases, a kill in the middle, every invariant checked.
 	@echo "building (a few minutes the first time) ..."
 	@cargo build --release --quiet -p tandem-cli -p orders
 	@target/release/orders-demo
+
+test: ## Runs all tests.
+	cargo test --workspace --no-fail-fast
+
+lint: ## Checks format, lints, documentation, dependency directions and licences.
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	@tools=$$(./ci/tools.sh) && PATH="$$tools$$PATH" && \
+	  cargo deny --log-level error check bans licenses sources && \
+	  mdbook build docs --dest-dir ../target/book
+
+fmt: ## Formats the code.
+	cargo fmt --all
+
+bench: ## Measures what a request costs against a bare transaction of the store, and prints ratios.
+	@cargo build --release --quiet -p tandem-bench
+	@target/release/tandem-bench
+
+docs: ## Builds the book into target/book.
+	@tools=$$(./ci/tools.sh) && PATH="$$tools$$PATH" && mdbook build docs --dest-dir ../target/book
+
+generate: ## Writes anew what is generated and committed: CRDs and reference pages.
+	UPDATE_CRDS=1 UPDATE_DOCS=1 cargo test --quiet -p tandem-crds -p tandem-runtime

@@ -42,7 +42,7 @@ impl Egresses {
         let mut streams = self.lock();
         let stream = streams.entry(egress.clone()).or_default();
         let sequence = record.sequence;
-        stream.complete_above.get_or_insert(sequence.saturating_sub(1));
+        stream.complete_above.get_or_insert_with(|| sequence.saturating_sub(1));
         stream.latest.push_back(record);
         if stream.latest.len() > LATEST_MAX
             && let Some(oldest) = stream.latest.pop_front()

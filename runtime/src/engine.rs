@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use tandem_model::ids::FunctionName;
+use tandem_model::ids::{FunctionName, HandlerName};
 use tandem_model::outcome::{Cause, FlowRecord, Outcome};
 use tandem_model::request::Request;
 use tandem_model::topology::{Isolation, Topology};
@@ -114,7 +114,7 @@ impl<S: Store> Engine<S> {
         let told = interface.as_ref().map(|interface| interface.handlers.get(&request.handler));
         if told == Some(None) {
             let mut known: Vec<&str> =
-                interface.iter().flat_map(|i| i.handlers.keys()).map(|name| name.as_str()).collect();
+                interface.iter().flat_map(|i| i.handlers.keys()).map(HandlerName::as_str).collect();
             known.sort_unstable();
             let (function, handler) = (function.clone(), request.handler.to_string());
             return invalid(Invalid::UnknownHandler { function, handler, known: known.join(", ") });

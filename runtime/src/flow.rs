@@ -146,7 +146,9 @@ impl<S: Store> Flow<S> {
             Step::Decided(outcome, cause) => return Some(self.end(outcome, cause, memory).await),
             Step::Conflict { blame, solo, sequential } => {
                 let now = Instant::now();
-                blame.iter().for_each(|instance| self.engine.turns.mark_contended(instance, now));
+                for instance in &blame {
+                    self.engine.turns.mark_contended(instance, now);
+                }
                 self.engine.metrics.conflict(&self.request.instance.function);
                 memory.conflicts += 1;
                 memory.solo |= solo;

@@ -330,6 +330,8 @@ pub const REASONS: &[(&str, u16, &str)] = &[
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use tandem_model::outcome::Cause;
 
     use super::*;
@@ -401,7 +403,7 @@ mod tests {
              function; `type` then links to its outcome.\n\n",
         );
         for (reason, status, text) in REASONS {
-            page.push_str(&format!("## {reason}\n\nStatus {status}. {text}\n\n"));
+            writeln!(page, "## {reason}\n\nStatus {status}. {text}\n").unwrap();
         }
         crate::metrics::testdata::check_page("problems.md", page.trim_end());
     }

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tandem_model::flow::{CallId, Turn};
-use tandem_model::ids::{HandlerName, Instance, Payload, Reason};
+use tandem_model::ids::{HandlerName, Instance, Payload, Reason, StateName};
 use tandem_model::limits::DETAIL_BYTES_MAX;
 use tandem_model::outcome::CallStatus;
 use tandem_model::topology::{Handler, Isolation};
@@ -79,7 +79,9 @@ impl<S: Store> Attempt<'_, S> {
         let lease = self.engine.host.lease(&instance.function, call == CallId::ENTRY).await;
         let declared = self.declared(&instance, &handler);
         let read_only = self.isolation == Isolation::ReadOnly || declared.isolation == Isolation::ReadOnly;
-        let session = self.invoke(call, &lease, &instance, &handler, payload, read_only).await?;
+        let states = self.prefetch(call, &instance, lease.interface()).await?;
+        let session = lease.invoke(self.invocation(&instance, &handler, payload, states, read_only)).await;
+        self.engine.metrics.invocation(&instance.function);
         let work = self.drive(call, &lease, session, read_only, outliving);
         match declared.timeout_ms {
             None => work.await,
@@ -122,18 +124,15 @@ impl<S: Store> Attempt<'_, S> {
         }
     }
 
-    async fn invoke(
+    fn invocation(
         &self,
-        call: CallId,
-        lease: &Lease,
         instance: &Instance,
         handler: &HandlerName,
         payload: Payload,
+        states: Vec<(StateName, Option<Bytes>)>,
         read_only: bool,
-    ) -> Result<Session, Broken> {
-        let states = self.prefetch(call, instance, lease.interface()).await?;
-        self.engine.metrics.invocation(&instance.function);
-        let invocation = Invocation {
+    ) -> Invocation {
+        Invocation {
             flow: self.request.flow.to_string(),
             instance: instance.clone(),
             handler: handler.clone(),
@@ -143,8 +142,7 @@ impl<S: Store> Attempt<'_, S> {
             traceparent: self.request.traceparent.clone().unwrap_or_default(),
             states,
             read_only,
-        };
-        Ok(lease.invoke(invocation).await)
+        }
     }
 
     /// Does what user code asks for, until it ends.
@@ -165,7 +163,7 @@ impl<S: Store> Attempt<'_, S> {
                         let asked = Asked { function, key, handler, payload };
                         let (child, future) = self.begin_call(call, &instance, asked, outliving.clone())?;
                         if spawn {
-                            self.outlive(&outliving, self.unless_discarded(child, future));
+                            outlive(&outliving, self.unless_discarded(child, future));
                         } else {
                             children.push(Box::pin(async move { Child::Called(id, future.await) }));
                         }
@@ -179,7 +177,7 @@ impl<S: Store> Attempt<'_, S> {
                     }
                     Event::Finished(finished) => {
                         if !children.is_empty() {
-                            self.outlive(&outliving, drain(children));
+                            outlive(&outliving, drain(children));
                         }
                         return self.finish(call, &instance, lease, finished, read_only);
                     }
@@ -190,11 +188,6 @@ impl<S: Store> Attempt<'_, S> {
                 }
             }
         }
-    }
-
-    fn outlive<'s>(&'s self, outliving: &Outliving<'s>, future: CallFuture<'s>) {
-        // The receiver lives as long as the attempt runs.
-        let _ = outliving.send(future);
     }
 
     /// Checks a call that user code asked for, and gives it its place in the tree.
@@ -271,6 +264,11 @@ impl<S: Store> Attempt<'_, S> {
             }
         }
     }
+}
+
+fn outlive<'a>(outliving: &Outliving<'a>, future: CallFuture<'a>) {
+    // The receiver lives as long as the attempt runs.
+    let _ = outliving.send(future);
 }
 
 fn answer_of(child: Child, instance: &Instance) -> Result<Answer, Broken> {

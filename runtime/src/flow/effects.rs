@@ -66,7 +66,7 @@ impl<S: Store> Attempt<'_, S> {
         let row = match (kind, entry) {
             (StateKind::Value, None) => layout.state_value(instance, &name),
             (StateKind::Map, Some(entry)) => {
-                self.check_entry_key(instance, &name, &entry)?;
+                check_entry_key(instance, &name, &entry)?;
                 layout.state_entry(instance, &name, &entry)
             }
             (StateKind::Value, Some(_)) => return wrong_kind(format!("state {name} is a value, it has no entries")),
@@ -94,17 +94,6 @@ impl<S: Store> Attempt<'_, S> {
         });
         let detail = || format!("function {} has no state {state:?}", instance.function);
         found.ok_or_else(|| Broken::fatal("unknown-state", detail(), instance))
-    }
-
-    pub(super) fn check_entry_key(&self, instance: &Instance, state: &StateName, entry: &Bytes) -> Result<(), Broken> {
-        if entry.is_empty() || entry.len() > ENTRY_KEY_BYTES_MAX {
-            let detail = format!(
-                "an entry key of state {state} must have 1 to {ENTRY_KEY_BYTES_MAX} bytes, not {}",
-                entry.len()
-            );
-            return Err(Broken::fatal("entry-key", detail, instance));
-        }
-        Ok(())
     }
 
     fn check_value(&self, instance: &Instance, state: &StateName, value: &Bytes) -> Result<(), Broken> {
@@ -159,6 +148,15 @@ impl<S: Store> Attempt<'_, S> {
         }
         Ok((target, name))
     }
+}
+
+pub(super) fn check_entry_key(instance: &Instance, state: &StateName, entry: &Bytes) -> Result<(), Broken> {
+    if entry.is_empty() || entry.len() > ENTRY_KEY_BYTES_MAX {
+        let bytes = entry.len();
+        let detail = format!("an entry key of state {state} must have 1 to {ENTRY_KEY_BYTES_MAX} bytes, not {bytes}");
+        return Err(Broken::fatal("entry-key", detail, instance));
+    }
+    Ok(())
 }
 
 fn is_of_type(value: &Bytes, value_type: ValueType) -> bool {

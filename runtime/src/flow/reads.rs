@@ -1,5 +1,7 @@
 //! What calls read: the states sent along with an invocation, and map states on request.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use tandem_model::flow::CallId;
 use tandem_model::ids::{Instance, StateName};
@@ -8,6 +10,7 @@ use tandem_store::keys::RowKey;
 use tandem_store::{KeyRange, Store};
 
 use super::attempt::{Attempt, Broken};
+use super::effects::check_entry_key;
 use crate::host::{Interface, ReadWhat};
 use crate::partition::ScanRequest;
 
@@ -90,7 +93,7 @@ impl<S: Store> Attempt<'_, S> {
         let layout = self.engine.layout;
         match what {
             ReadWhat::Entry(key) => {
-                self.check_entry_key(instance, state, &key)?;
+                check_entry_key(instance, state, &key)?;
                 let row = layout.state_entry(instance, state, &key);
                 let value = self.read_rows(call, &[row]).await?.into_iter().next().flatten();
                 Ok(MapRead { entries: value.map(|value| (key, value)).into_iter().collect(), more: false })
@@ -105,7 +108,7 @@ impl<S: Store> Attempt<'_, S> {
                 }
                 let max = self.topology.limits.scan_entries_max;
                 let limit = if limit == 0 { max } else { limit.min(max) };
-                self.scan(call, ScanRequest { range, limit, reverse, own: Default::default() }).await
+                self.scan(call, ScanRequest { range, limit, reverse, own: BTreeMap::new() }).await
             }
         }
     }

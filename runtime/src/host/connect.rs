@@ -69,7 +69,7 @@ pub(super) fn start(host: Arc<Host>, endpoint: Endpoint, functions: Vec<Function
 async fn keep_http(host: Arc<Host>, endpoint: Endpoint, functions: Vec<FunctionName>, stop: CancellationToken) {
     let interfaces = welcome::declared(&host.topology(), &functions);
     let transport = match HttpWorker::new(&endpoint.url) {
-        Ok(worker) => Transport::Http(worker),
+        Ok(worker) => Transport::Http(Box::new(worker)),
         Err(error) => {
             warn!(url = endpoint.url, error, "worker address cannot be used");
             return;

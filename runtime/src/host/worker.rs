@@ -18,7 +18,7 @@ pub(super) enum Transport {
     /// One multiplexed stream.
     Link(Arc<Link>),
     /// One POST a step.
-    Http(HttpWorker),
+    Http(Box<HttpWorker>),
 }
 
 /// A worker that can be given invocations.

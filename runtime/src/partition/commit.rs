@@ -21,7 +21,7 @@ const DECIDE_BACKOFF: Duration = Duration::from_millis(10);
 /// Longest such wait.
 const DECIDE_BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How long an undetermined commit is looked up before the process gives up and has to be started again.
-const DECIDE_TIME_MAX: Duration = Duration::from_secs(120);
+const DECIDE_TIME_MAX: Duration = Duration::from_mins(2);
 
 /// What became of a group.
 enum Ended {

@@ -5,8 +5,11 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+/// A value of a row, and the version that wrote it.
+type Version = (u64, Option<Bytes>);
+
 /// Values of one row by version, oldest first.
-type Versions = VecDeque<(u64, Option<Bytes>)>;
+type Versions = VecDeque<Version>;
 
 /// A small multi-version table above the store.
 #[derive(Debug, Default)]
@@ -74,7 +77,7 @@ impl SealedRows {
         self.order.len()
     }
 
-    fn cut(&mut self, row: &Bytes, pop: fn(&mut Versions) -> Option<(u64, Option<Bytes>)>) {
+    fn cut(&mut self, row: &Bytes, pop: fn(&mut Versions) -> Option<Version>) {
         let Some(versions) = self.rows.get_mut(row) else { return };
         pop(versions);
         if versions.is_empty() {

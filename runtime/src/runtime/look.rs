@@ -121,7 +121,7 @@ impl<S: Store> Runtime<S> {
     ) -> Result<Vec<Key>, Error> {
         let layout = self.engine.layout;
         let snapshot = self.engine.store.snapshot().await?;
-        let first = after.map_or(Slot::new(0), |key| layout.slots().slot_of(key));
+        let first = after.map_or_else(|| Slot::new(0), |key| layout.slots().slot_of(key));
         let mut found = Vec::new();
         for slot in layout.slots().all().filter(|slot| *slot >= first) {
             let after = after.filter(|_| slot == first);
