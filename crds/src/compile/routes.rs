@@ -99,12 +99,12 @@ fn expression(
     source: &str,
     variables: Option<&[String]>,
 ) -> Option<Expression> {
-    if let Err(message) = expressions::check_complexity(source) {
-        subject.problem(&codes::COMPLEX_EXPRESSION, field, message);
-        return None;
-    }
     let parsed = match Expression::parse(source) {
         Ok(parsed) => parsed,
+        Err(tandem_model::expression::Error::TooComplex(message)) => {
+            subject.problem(&codes::COMPLEX_EXPRESSION, field, message);
+            return None;
+        }
         Err(error) => {
             subject.problem(&codes::INVALID_EXPRESSION, field, error.to_string());
             return None;
