@@ -55,7 +55,7 @@ enum Output {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(code) = &arguments.explain {
         return explain(code);
     }

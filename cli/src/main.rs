@@ -71,7 +71,7 @@ async fn run(command: Command) -> Result<ExitCode, (Exit, String)> {
     };
     match command {
         Command::New(arguments) => on_files(new::run(arguments)),
-        Command::Check(arguments) => on_files(check::run(arguments)),
+        Command::Check(arguments) => on_files(check::run(&arguments)),
         Command::Dev(arguments) => {
             let ended = Box::pin(dev::run(&arguments)).await;
             ended.map(|()| Exit::Ok.into()).map_err(|error| (Exit::Negative, chain(&error)))
