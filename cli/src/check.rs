@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(code) = &arguments.explain {
         return explain(code);
     }
-    match check_paths(&arguments) {
+    match check_paths(arguments) {
         Ok(code) => Ok(code),
         Err(error) => usage_error(&format!("{error:#}")),
     }

@@ -70,7 +70,7 @@ async fn run(command: Command) -> Result<ExitCode, (Exit, String)> {
         result.map(ExitCode::from).map_err(|error| (Exit::Usage, error.to_string()))
     };
     match command {
-        Command::New(arguments) => on_files(new::run(arguments)),
+        Command::New(arguments) => on_files(new::run(&arguments)),
         Command::Check(arguments) => on_files(check::run(&arguments)),
         Command::Dev(arguments) => {
             let ended = Box::pin(dev::run(&arguments)).await;

@@ -7,11 +7,16 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use tandem_model::ids::FunctionName;
+use tandem_model::limits::NAME_BYTES_MAX;
 
 /// The files are there already, or cannot be written.
 const EXIT_REFUSED: u8 = 1;
 /// The command line is wrong.
 const EXIT_USAGE: u8 = 2;
+/// What a route's name adds to the function's.
+const LONGEST_ROUTE_SUFFIX: &str = "-add";
+/// First segments of paths that the runtime answers itself.
+const RESERVED_SEGMENTS: [&str; 2] = ["flows", "egress"];
 /// Where a Rust function gets the SDK from, unless it is told.
 const SDK_DEPENDENCY: &str = "git = \"https://github.com/tandem-dev/tandem\"";
 
@@ -62,12 +67,15 @@ impl Language {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let name: FunctionName = match arguments.name.parse() {
         Ok(name) => name,
         Err(error) => return refused(EXIT_USAGE, &error.to_string()),
     };
-    let directory = arguments.dir.unwrap_or_else(|| PathBuf::from(name.as_str()));
+    if name.as_str().len() > NAME_BYTES_MAX - LONGEST_ROUTE_SUFFIX.len() {
+        return refused(EXIT_USAGE, "the name is too long: its routes are named after it");
+    }
+    let directory = arguments.dir.clone().unwrap_or_else(|| PathBuf::from(name.as_str()));
     match create(&name, &directory, arguments.lang, arguments.sdk.as_deref()) {
         Ok(created) => {
             let mut out = io::stdout().lock();
@@ -121,9 +129,23 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
 fn fill(template: &str, name: &FunctionName, sdk: &str) -> String {
     template
         .replace("{{name}}", name.as_str())
+        .replace("{{yaml}}", &yaml_text(name))
+        .replace("{{segment}}", &path_segment(name))
         .replace("{{package}}", &package_name(name))
         .replace("{{Type}}", &type_name(name))
         .replace("{{sdk}}", sdk)
+}
+
+/// The name as a YAML text: quoted where YAML would see a number or a word of its own.
+fn yaml_text(name: &FunctionName) -> String {
+    const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+    let starts_as_number = name.as_str().starts_with(|c: char| c.is_ascii_digit());
+    if starts_as_number || WORDS.contains(&name.as_str()) { format!("\"{name}\"") } else { name.to_string() }
+}
+
+/// The first segment of the paths of its routes.
+fn path_segment(name: &FunctionName) -> String {
+    if RESERVED_SEGMENTS.contains(&name.as_str()) { format!("fn-{name}") } else { name.to_string() }
 }
 
 /// A name that Cargo takes: it must not start with a digit.

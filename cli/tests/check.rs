@@ -131,6 +131,12 @@ shop/order.yaml:9:13  error[E120] function order: state \"total\" changes from I
 }
 
 #[test]
+fn a_file_that_is_named_twice_is_read_once() {
+    let shop = shop(&[("order.yaml", ORDER)]);
+    check(shop.path(), &["check", "shop", "shop/order.yaml", "./shop"], 0, "1 function: no problems\n", "");
+}
+
+#[test]
 fn codes_are_explained() {
     let directory = tempfile::tempdir().unwrap();
     let expected = "\
@@ -155,6 +161,19 @@ fn a_new_function_passes_the_check() {
         let code = std::fs::read_to_string(directory.path().join("place-order").join(code)).unwrap();
         assert!(code.contains("place-order") && !code.contains("{{"), "{code}");
     }
+}
+
+#[test]
+fn a_new_function_may_have_any_name_that_a_function_may_have() {
+    for name in ["123", "1e3", "null", "flows", "a", &"n".repeat(59)] {
+        let directory = tempfile::tempdir().unwrap();
+        let output = tandem(directory.path(), &["new", name, "--dir", "f", "--lang", "python-http"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        check(directory.path(), &["check", "f"], 0, "1 function, 2 routes: no problems\n", "");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let too_long = "error: the name is too long: its routes are named after it\n";
+    check(directory.path(), &["new", &"n".repeat(60)], 2, "", too_long);
 }
 
 #[test]

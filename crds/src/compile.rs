@@ -3,7 +3,7 @@
 //! **Invariant:** pure. The same resources give the same topology and the same problems, in the same order, wherever
 //! they came from: the operator, `tandem dev` and the checker in a pipeline share this one function.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kube::ResourceExt;
 use tandem_model::ids::FunctionName;
@@ -14,7 +14,7 @@ use crate::load::{Resources, Sourced};
 use crate::problem::{self, ObjectName, Problem};
 use crate::resources::duration::Duration;
 use crate::resources::runtime::{RETENTION_MS_MAX, RETENTION_MS_MIN};
-use crate::resources::{FunctionEgress, Kind};
+use crate::resources::{Function, FunctionEgress, Kind};
 
 mod expressions;
 mod functions;
@@ -36,13 +36,15 @@ pub struct Compiled {
 /// An error holds all problems, warnings included, ordered by place and object.
 pub fn compile(resources: &Resources, previous: Option<&Topology>) -> Result<Compiled, Vec<Problem>> {
     let mut problems = Problems::default();
-    let topology = topology(resources, &mut problems);
+    let index = FunctionIndex::new(resources);
+    let topology = topology(resources, &index, &mut problems);
     check_namespaces(resources, &mut problems);
     if resources.functions.is_empty() && !resources.is_empty() && !undecoded(resources, Kind::Function) {
         problems.add(Problem::new(&codes::NO_FUNCTIONS, "", "no Function is declared"));
     }
     if let Some(previous) = previous {
-        history::check(resources, &topology, previous, &mut problems);
+        let runtime = resources.runtimes.first();
+        history::Comparison { index: &index, runtime, next: &topology, previous }.check(&mut problems);
     }
     let mut found = problems.found;
     problem::sort(&mut found);
@@ -52,10 +54,12 @@ pub fn compile(resources: &Resources, previous: Option<&Topology>) -> Result<Com
     Ok(Compiled { topology, warnings: found })
 }
 
-fn topology(resources: &Resources, problems: &mut Problems) -> Topology {
+fn topology(resources: &Resources, index: &FunctionIndex<'_>, problems: &mut Problems) -> Topology {
     let runtime = runtimes::compile(&resources.runtimes, problems);
-    let functions = functions::compile(resources, problems);
-    let routes = routes::compile(resources, &functions, runtime.limits.deadline_ms, problems);
+    let functions = functions::compile(&resources.functions, index, problems);
+    let default_deadline_ms = runtime.limits.deadline_ms;
+    let surroundings = routes::Surroundings { index, functions: &functions, default_deadline_ms };
+    let routes = routes::compile(&resources.routes, &surroundings, problems);
     let egresses = egresses(&resources.egresses, problems);
     Topology {
         format: Topology::FORMAT,
@@ -210,17 +214,25 @@ impl<'a, T: ResourceExt> Subject<'a, T> {
     }
 }
 
-/// Every function there is by its resource, decoded or not, as users wrote the names.
-fn declared_functions(resources: &Resources) -> BTreeSet<String> {
-    let decoded = resources.functions.iter().map(|function| function.resource.name_any());
-    let undecoded = resources.undecoded.iter().filter(|object| object.kind == Kind::Function);
-    decoded.chain(undecoded.map(|object| object.name.clone())).collect()
+/// The function resources by the names that users wrote.
+struct FunctionIndex<'a> {
+    decoded: HashMap<String, &'a Sourced<Function>>,
+    /// Decoded or not: naming one of these is no mistake.
+    declared: BTreeSet<String>,
 }
 
-/// The resource of `name`.
-fn function_resource<'a>(
-    resources: &'a Resources,
-    name: &FunctionName,
-) -> Option<&'a Sourced<crate::resources::Function>> {
-    resources.functions.iter().find(|function| function.resource.name_any() == name.as_str())
+impl<'a> FunctionIndex<'a> {
+    fn new(resources: &'a Resources) -> Self {
+        // Backwards, so that of two with one name the first one stays.
+        let functions = resources.functions.iter().rev();
+        let decoded: HashMap<_, _> = functions.map(|function| (function.resource.name_any(), function)).collect();
+        let undecoded = resources.undecoded.iter().filter(|object| object.kind == Kind::Function);
+        let declared = decoded.keys().cloned().chain(undecoded.map(|object| object.name.clone())).collect();
+        Self { decoded, declared }
+    }
+
+    /// The resource of `name`.
+    fn get(&self, name: &FunctionName) -> Option<&'a Sourced<Function>> {
+        self.decoded.get(name.as_str()).copied()
+    }
 }

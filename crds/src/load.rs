@@ -3,9 +3,10 @@
 //! All problems of all files are reported: a wrong field does not hide the next one, a malformed document does not hide
 //! its neighbours. What can be decoded in spite of its problems is handed on, so that the compiler reports its share, too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use serde::de::DeserializeOwned;
 
@@ -141,7 +142,9 @@ pub fn load(paths: &[PathBuf]) -> Result<Loaded, Error> {
     for path in paths {
         if path.is_dir() { list(path, 1, &mut files)? } else { files.push(path.clone()) }
     }
-    files.dedup();
+    // The same file by two paths is one file.
+    let mut known = BTreeSet::new();
+    files.retain(|path| known.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
     let mut seen = BTreeMap::new();
     for path in files {
         let read = |source| Error::Read { path: path.clone(), source };
@@ -226,6 +229,12 @@ fn load_document(file: &str, root: &Node, seen: &mut Seen, loaded: &mut Loaded) 
     if root.value == Value::Null {
         return; // an empty document, as between two `---`
     }
+    if let Some(items) = list_items(root) {
+        for item in items {
+            load_document(file, item, seen, loaded);
+        }
+        return;
+    }
     let Some(kind) = kind_of(file, root, loaded) else { return };
     let name_node = root.get("metadata").and_then(|metadata| metadata.get("name"));
     let Some(name) = name_node.and_then(Node::text) else {
@@ -246,6 +255,18 @@ fn load_document(file: &str, root: &Node, seen: &mut Seen, loaded: &mut Loaded) 
     }
     seen.insert(id, here);
     decode_as(kind, file, root, object, loaded);
+}
+
+/// The resources in a `List`, as `kubectl get -o yaml` prints several.
+fn list_items(root: &Node) -> Option<&[Rc<Node>]> {
+    let text = |key| root.get(key).and_then(Node::text);
+    if text("apiVersion") != Some("v1") || text("kind") != Some("List") {
+        return None;
+    }
+    match &root.get("items")?.value {
+        Value::List(items) => Some(items),
+        _ => None,
+    }
 }
 
 /// The kind of a document, if it is one of ours.

@@ -85,6 +85,51 @@ fn the_same_name_twice_is_refused_without_files_too() {
     assert_eq!(codes(&resources), ["E010"]);
 }
 
+/// What the schema allows at its bounds, the compiler allows; one step further both refuse.
+#[test]
+fn bounds_of_schema_and_compiler_are_the_same() {
+    let numbers = |kind: Kind, pointer: &str| -> Vec<(String, i64, i64)> {
+        let schema = schema(kind);
+        let properties = schema.pointer(&format!("{pointer}/properties")).unwrap().as_object().unwrap();
+        let whole = |field: &Value, bound: &str| field[bound].as_f64().unwrap().to_string().parse::<i64>().unwrap();
+        let integers = properties.iter().filter(|(_, field)| field["type"] == "integer");
+        integers.map(|(name, field)| (name.clone(), whole(field, "minimum"), whole(field, "maximum"))).collect()
+    };
+    let spec = |pointer: &[&str], value: i64| {
+        pointer.iter().rev().fold(Value::from(value), |json, key| serde_json::json!({*key: json}))
+    };
+    let check = |kind: Kind, path: &[&str], value: i64, expected: &[&str]| {
+        let mut resources = application(order(), place_order());
+        let mut spec = spec(path, value);
+        if kind == Kind::Runtime {
+            let spec: FunctionRuntimeSpec = serde_json::from_value(spec).unwrap();
+            resources.runtimes.push(Sourced::new(FunctionRuntime::new("default", spec)));
+        } else {
+            spec["image"] = "order:1".into();
+            resources.functions = vec![Sourced::new(Function::new("order", serde_json::from_value(spec).unwrap()))];
+        }
+        assert_eq!(codes(&resources), expected, "{path:?} {value}");
+    };
+    let places: [(Kind, &str, &[&str]); 4] = [
+        (Kind::Runtime, "/properties/spec", &[]),
+        (Kind::Runtime, "/properties/spec/properties/limits", &["limits"]),
+        (Kind::Function, "/properties/spec/properties/limits", &["limits"]),
+        (Kind::Function, "/properties/spec/properties/retry", &["retry"]),
+    ];
+    let mut checked = 0;
+    for (kind, pointer, path) in places {
+        for (name, minimum, maximum) in numbers(kind, pointer) {
+            let path: Vec<&str> = path.iter().copied().chain([name.as_str()]).collect();
+            check(kind, &path, minimum, &[]);
+            check(kind, &path, maximum, &[]);
+            check(kind, &path, minimum - 1, &["E114"]);
+            check(kind, &path, maximum + 1, &["E114"]);
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 13);
+}
+
 /// Each CEL rule of the schemas, with something it accepts and something it refuses. `old` is what is replaced.
 #[test]
 fn rules_accept_and_refuse() {

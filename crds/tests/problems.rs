@@ -117,6 +117,15 @@ fn kinds_of_others_are_skipped_with_a_note() {
 }
 
 #[test]
+fn lists_of_kubectl_are_unpacked() {
+    let item = "{apiVersion: tandem.dev/v1alpha1, kind: Function, metadata: {name: a, uid: u}, spec: {imag: o}}";
+    check(
+        &format!("apiVersion: v1\nkind: List\nitems:\n  - {item}\n"),
+        &["a.yaml:4:91 error[E004] function a: spec has no field \"imag\"; did you mean \"image\"?"],
+    );
+}
+
+#[test]
 fn fields_that_are_not_there() {
     check(
         &function("{imag: o}"),

@@ -7,18 +7,21 @@ use tandem_model::limits::DEADLINE_MS_MAX;
 use tandem_model::topology;
 
 use crate::codes;
-use crate::compile::{Problems, Subject, declared_functions};
-use crate::load::Resources;
+use crate::compile::{FunctionIndex, Problems, Subject};
+use crate::load::Sourced;
 use crate::resources::function::{ATTEMPTS_MAX, CONCURRENCY_MAX, Endpoint, Protocol};
 use crate::resources::{Function, Kind};
 use crate::suggestion;
 
-pub(super) fn compile(resources: &Resources, problems: &mut Problems) -> BTreeMap<FunctionName, topology::Function> {
-    let declared = declared_functions(resources);
+pub(super) fn compile(
+    declared: &[Sourced<Function>],
+    index: &FunctionIndex<'_>,
+    problems: &mut Problems,
+) -> BTreeMap<FunctionName, topology::Function> {
     let mut functions = BTreeMap::new();
-    for function in &resources.functions {
+    for function in declared {
         let mut subject = Subject::new(Kind::Function, function, problems);
-        let compiled = one(&mut subject, &declared);
+        let compiled = one(&mut subject, &index.declared);
         if let Some(name) = subject.name() {
             subject.insert(&mut functions, name, compiled);
         }

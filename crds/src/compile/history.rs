@@ -4,39 +4,53 @@ use tandem_model::ids::FunctionName;
 use tandem_model::topology::{Function, Topology, ValueType};
 
 use crate::codes;
-use crate::compile::{Problems, Subject, function_resource};
-use crate::load::Resources;
+use crate::compile::{FunctionIndex, Problems, Subject};
+use crate::load::Sourced;
 use crate::problem::{ObjectName, Problem};
-use crate::resources::Kind;
+use crate::resources::{FunctionRuntime, Kind};
 
-pub(super) fn check(resources: &Resources, next: &Topology, previous: &Topology, problems: &mut Problems) {
-    if next.slots != previous.slots {
-        let (from, to) = (previous.slots.get(), next.slots.get());
+/// What is compared.
+pub(super) struct Comparison<'a> {
+    pub(super) index: &'a FunctionIndex<'a>,
+    pub(super) runtime: Option<&'a Sourced<FunctionRuntime>>,
+    pub(super) next: &'a Topology,
+    pub(super) previous: &'a Topology,
+}
+
+impl Comparison<'_> {
+    pub(super) fn check(&self, problems: &mut Problems) {
+        self.check_slots(problems);
+        for (name, before) in &self.previous.functions {
+            match (self.next.functions.get(name), self.index.get(name)) {
+                (Some(after), Some(resource)) => {
+                    check_states(&mut Subject::new(Kind::Function, resource, problems), before, after);
+                }
+                _ => self.check_removed(name, before, problems),
+            }
+        }
+    }
+
+    fn check_slots(&self, problems: &mut Problems) {
+        let (from, to) = (self.previous.slots.get(), self.next.slots.get());
+        if from == to {
+            return;
+        }
         let message = format!("slots changes from {from} to {to}; nothing that is stored would be found again");
-        match resources.runtimes.first() {
+        match self.runtime {
             Some(runtime) => {
                 Subject::new(Kind::Runtime, runtime, problems).problem(&codes::SLOTS_CHANGED, "spec.slots", message);
             }
             None => problems.add(Problem::new(&codes::SLOTS_CHANGED, "", message)),
         }
     }
-    for (name, before) in &previous.functions {
-        match (next.functions.get(name), function_resource(resources, name)) {
-            (Some(after), Some(resource)) => {
-                let mut subject = Subject::new(Kind::Function, resource, problems);
-                check_states(&mut subject, before, after);
-            }
-            _ => check_removed(resources, name, before, problems),
-        }
-    }
-}
 
-fn check_removed(resources: &Resources, name: &FunctionName, before: &Function, problems: &mut Problems) {
-    let object = ObjectName::new(Kind::Function, name.as_str());
-    let has_states = before.states.as_ref().is_some_and(|states| !states.is_empty());
-    if has_states && !resources.undecoded.contains(&object) {
-        let message = "the function is no longer declared; what it stored stays, and nobody can reach it";
-        problems.add(Problem::new(&codes::STATE_REMOVED, object, message));
+    fn check_removed(&self, name: &FunctionName, before: &Function, problems: &mut Problems) {
+        let has_states = before.states.as_ref().is_some_and(|states| !states.is_empty());
+        if has_states && !self.index.declared.contains(name.as_str()) {
+            let object = ObjectName::new(Kind::Function, name.as_str());
+            let message = "the function is no longer declared; what it stored stays, and nobody can reach it";
+            problems.add(Problem::new(&codes::STATE_REMOVED, object, message));
+        }
     }
 }
 

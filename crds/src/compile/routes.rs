@@ -8,32 +8,30 @@ use tandem_model::limits::DEADLINE_MS_MAX;
 use tandem_model::topology::{self, HttpMatch};
 
 use crate::codes;
-use crate::compile::{Problems, Subject, declared_functions, expressions, function_resource, paths};
-use crate::load::Resources;
+use crate::compile::{FunctionIndex, Problems, Subject, expressions, paths};
+use crate::load::Sourced;
 use crate::resources::route::{Body, METHODS, Reply};
 use crate::resources::{FunctionRoute, Kind};
 use crate::suggestion;
 
 /// What routes are checked against.
-struct Surroundings<'a> {
-    resources: &'a Resources,
-    functions: &'a BTreeMap<FunctionName, topology::Function>,
-    default_deadline_ms: u64,
+pub(super) struct Surroundings<'a> {
+    pub(super) index: &'a FunctionIndex<'a>,
+    pub(super) functions: &'a BTreeMap<FunctionName, topology::Function>,
+    pub(super) default_deadline_ms: u64,
 }
 
 pub(super) fn compile(
-    resources: &Resources,
-    functions: &BTreeMap<FunctionName, topology::Function>,
-    default_deadline_ms: u64,
+    declared: &[Sourced<FunctionRoute>],
+    surroundings: &Surroundings<'_>,
     problems: &mut Problems,
 ) -> BTreeMap<RouteName, topology::Route> {
-    let surroundings = Surroundings { resources, functions, default_deadline_ms };
     let mut routes = BTreeMap::new();
     let mut matchers = Matchers::default();
-    for route in &resources.routes {
+    for route in declared {
         let mut subject = Subject::new(Kind::Route, route, problems);
         matchers.insert(&mut subject);
-        let compiled = one(&mut subject, &surroundings);
+        let compiled = one(&mut subject, surroundings);
         if let (Some(name), Some(compiled)) = (subject.name(), compiled) {
             subject.insert(&mut routes, name, compiled);
         }
@@ -140,7 +138,7 @@ fn target(
     let function = subject.parse::<FunctionName>("spec.to.function", &to.function);
     let handler = subject.parse::<HandlerName>("spec.to.handler", &to.handler);
     let (function, handler) = (function?, handler?);
-    let declared = declared_functions(surroundings.resources);
+    let declared = &surroundings.index.declared;
     if !declared.contains(function.as_str()) {
         let known = declared.iter().map(String::as_str);
         let help = suggestion::advice(&to.function, known, codes::UNKNOWN_FUNCTION.help);
@@ -163,7 +161,7 @@ fn check_handler(
     let compiled = surroundings.functions.get(function);
     let Some(handlers) = compiled.and_then(|compiled| compiled.handlers.as_ref()) else { return };
     let Some(pinned) = handlers.get(handler) else {
-        let damaged = function_resource(surroundings.resources, function).is_some_and(|function| function.damaged);
+        let damaged = surroundings.index.get(function).is_some_and(|function| function.damaged);
         if !damaged {
             let known = handlers.keys().map(HandlerName::as_str);
             let help = suggestion::advice(handler.as_str(), known, codes::UNKNOWN_HANDLER.help);

@@ -18,8 +18,9 @@ pub(super) struct Runtime {
 }
 
 const BYTES_MIN: i64 = 1 << 10;
-const PAYLOAD_BYTES_MAX: i64 = 64 << 20;
-const WRITE_BYTES_MAX: i64 = 256 << 20;
+/// A payload and a value must fit together into one message of the function protocol, which has at most 16 MiB.
+const PAYLOAD_BYTES_MAX: i64 = 8 << 20;
+const WRITE_BYTES_MAX: i64 = 64 << 20;
 const DEPTH_MAX: i64 = 256;
 const FAN_OUT_MAX: i64 = 10_000;
 const COUNT_MAX: i64 = 100_000;

@@ -3,8 +3,17 @@
 //! Rules that compare with the stored object (`oldSelf`) need one; without a cluster there is none, so they are left to
 //! the API server. What they protect (slots, states) the compiler checks against the previous topology.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
 use cel::{Context, Program, Value};
 use serde_json::Value as Json;
+
+thread_local! {
+    /// Rules are those of our own schemas: a handful, each run for every resource.
+    static PROGRAMS: RefCell<HashMap<String, Rc<Program>>> = RefCell::default();
+}
 
 /// Messages of the rules directly at `schema` that `value` breaks. Rules of its fields are the caller's affair.
 pub(crate) fn broken(schema: &Json, value: &Json) -> Vec<String> {
@@ -27,7 +36,7 @@ pub(crate) fn broken_one(rule: &Json, value: &Json, old: Option<&Json>) -> Optio
 }
 
 fn run(source: &str, value: &Json, old: Option<&Json>) -> Result<bool, String> {
-    let program = Program::compile(source).map_err(|error| error.to_string())?;
+    let program = program(source)?;
     let mut context = Context::default();
     context.add_variable("self", value).map_err(|error| error.to_string())?;
     if let Some(old) = old {
@@ -37,6 +46,17 @@ fn run(source: &str, value: &Json, old: Option<&Json>) -> Result<bool, String> {
         Value::Bool(holds) => Ok(holds),
         other => Err(format!("it gives {}", other.type_of())),
     }
+}
+
+fn program(source: &str) -> Result<Rc<Program>, String> {
+    PROGRAMS.with_borrow_mut(|programs| {
+        if let Some(program) = programs.get(source) {
+            return Ok(Rc::clone(program));
+        }
+        let program = Rc::new(Program::compile(source).map_err(|error| error.to_string())?);
+        programs.insert(source.to_owned(), Rc::clone(&program));
+        Ok(program)
+    })
 }
 
 #[cfg(test)]

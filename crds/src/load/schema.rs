@@ -2,7 +2,8 @@
 //!
 //! Knows what our schemas use: types, properties, required, enum, bounds, pattern, lists by name, defaults, and rules.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 
 use regex::Regex;
@@ -195,8 +196,8 @@ impl Checker {
             }
         }
         if let Some(pattern) = schema["pattern"].as_str()
-            && Regex::new(pattern).is_ok_and(|regex| !regex.is_match(text))
             && self.checked.findings.len() == findings_before
+            && !matches(pattern, text)
         {
             let message = format!("{name} cannot be {}", quoted(text));
             self.find(&codes::OUT_OF_BOUNDS, path, node.position, message).help = Some(form(pattern));
@@ -234,6 +235,19 @@ impl Checker {
             self.find(&codes::OUT_OF_BOUNDS, path, position, message).help = Some(format!("{allowed} are allowed"));
         }
     }
+}
+
+thread_local! {
+    /// Patterns are those of our own schemas: a handful, each tried on every resource.
+    static PATTERNS: RefCell<HashMap<String, Option<Regex>>> = RefCell::default();
+}
+
+/// A pattern that is none matches everything: it is ours, and a test compiles all of them.
+fn matches(pattern: &str, text: &str) -> bool {
+    PATTERNS.with_borrow_mut(|patterns| {
+        let regex = patterns.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).ok());
+        regex.as_ref().is_none_or(|regex| regex.is_match(text))
+    })
 }
 
 /// What a bound counts.
@@ -323,6 +337,29 @@ fn untyped(node: &Node) -> Json {
         Value::List(items) => items.iter().map(|item| untyped(item)).collect(),
         Value::Object(entries) => {
             entries.iter().map(|entry| (entry.key.clone(), untyped(&entry.value))).collect::<Map<_, _>>().into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pattern_compiles() {
+        fn check(schema: &Json) {
+            if let Some(pattern) = schema["pattern"].as_str() {
+                assert!(Regex::new(pattern).is_ok(), "{pattern}");
+            }
+            for property in schema["properties"].as_object().into_iter().flat_map(Map::values) {
+                check(property);
+            }
+            if let Some(items) = schema.get("items") {
+                check(items);
+            }
+        }
+        for kind in Kind::ALL {
+            check(of(kind));
         }
     }
 }

@@ -93,10 +93,10 @@ pub struct Embedded {}
 #[serde(rename_all = "camelCase", default)]
 pub struct RuntimeLimits {
     /// Largest body of a request, payload of a call or send, and result, in bytes.
-    #[schemars(range(min = 1_024, max = 67_108_864))]
+    #[schemars(range(min = 1_024, max = 8_388_608))]
     pub payload_bytes_max: i64,
     /// Largest state value or map entry, in bytes.
-    #[schemars(range(min = 1_024, max = 67_108_864))]
+    #[schemars(range(min = 1_024, max = 8_388_608))]
     pub value_bytes_max: i64,
     /// Calls on one path from the entry down, the entry included.
     #[schemars(range(min = 1, max = 256))]
@@ -111,7 +111,7 @@ pub struct RuntimeLimits {
     #[schemars(range(min = 1, max = 100_000))]
     pub writes_max: i32,
     /// Bytes one flow may write.
-    #[schemars(range(min = 1_024, max = 268_435_456))]
+    #[schemars(range(min = 1_024, max = 67_108_864))]
     pub write_bytes_max: i64,
     /// Entries one scan may return; the worker asks again for more.
     #[schemars(range(min = 1, max = 100_000))]

@@ -144,7 +144,7 @@ text_type!(
     RequestId, "request id", |what, value| check_text(what, value, limits::REQUEST_ID_BYTES_MAX)
 );
 text_type!(
-    /// Reason of a rejection or failure, for programs: 1 to 64 of a-z, 0-9 and '-'.
+    /// Reason of a rejection or failure, for programs: 1 to 63 of a-z, 0-9 and '-'.
     Reason, "reason", check_dns_label
 );
 

@@ -81,6 +81,15 @@ impl Link {
         let _ = self.frames.send(wire::RuntimeFrame { frame: Some(frame) }).await;
     }
 
+    fn cancel_if(&self, ended: bool, invocation_id: u64) {
+        if ended {
+            let cancel = wire::Cancel { invocation_id, reason: "the flow ended".to_owned() };
+            let frame = wire::RuntimeFrame { frame: Some(wire::runtime_frame::Frame::Cancel(cancel)) };
+            // A full queue loses the hint; what the worker still sends is ignored all the same.
+            let _ = self.frames.try_send(frame);
+        }
+    }
+
     /// Ends all invocations and every later one.
     pub(super) fn close(&self, why: &str) {
         let mut sessions = self.lock();
@@ -102,14 +111,16 @@ impl Link {
                 self.lock().deliver(id, event, |_| Ok(()), true)?;
             }
             Some(Frame::Call(call)) => {
-                let id = call.call_id;
+                let (invocation, id) = (call.invocation_id, call.call_id);
                 let once = |open: &mut Open| once(&mut open.calls, id, "call");
-                self.lock().deliver(call.invocation_id, call_event(call), once, false)?;
+                let flooded = self.lock().deliver(invocation, call_event(call), once, false)?;
+                self.cancel_if(flooded, invocation);
             }
             Some(Frame::Read(read)) => {
-                let id = read.read_id;
+                let (invocation, id) = (read.invocation_id, read.read_id);
                 let once = |open: &mut Open| once(&mut open.reads, id, "read");
-                self.lock().deliver(read.invocation_id, read_event(read)?, once, false)?;
+                let flooded = self.lock().deliver(invocation, read_event(read)?, once, false)?;
+                self.cancel_if(flooded, invocation);
             }
             Some(Frame::Credit(credit)) => return Ok(credit.invocations),
             Some(Frame::Welcome(_)) => return nonsense("it said welcome twice"),
@@ -132,19 +143,20 @@ impl Sessions {
         id
     }
 
+    /// Hands an event to its invocation. `true` if the invocation asked for too much at once and was ended for it.
     fn deliver(
         &mut self,
         id: u64,
         event: Event,
         check: impl FnOnce(&mut Open) -> Result<(), Nonsense>,
         is_last: bool,
-    ) -> Result<(), Nonsense> {
+    ) -> Result<bool, Nonsense> {
         let Some(open) = self.open.get_mut(&id) else {
             if self.cancelled.contains(&id) {
                 if is_last {
                     self.cancelled.remove(&id);
                 }
-                return Ok(());
+                return Ok(false);
             }
             let what = if is_last { "finished" } else { "asked for something in" };
             return Err(Nonsense(format!("it {what} invocation {id}, which is not running")));
@@ -158,7 +170,7 @@ impl Sessions {
         if is_full && !is_last {
             self.note_cancelled(id);
         }
-        Ok(())
+        Ok(is_full && !is_last)
     }
 
     fn note_cancelled(&mut self, id: u64) {
@@ -190,10 +202,7 @@ impl Drop for SessionHandle {
         }
         sessions.note_cancelled(self.id);
         drop(sessions);
-        let cancel = wire::Cancel { invocation_id: self.id, reason: "the flow ended".to_owned() };
-        let frame = wire::RuntimeFrame { frame: Some(wire::runtime_frame::Frame::Cancel(cancel)) };
-        // A full queue loses the hint; what the worker still sends is ignored all the same.
-        let _ = self.link.frames.try_send(frame);
+        self.link.cancel_if(true, self.id);
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn expand(options: &Options, mut block: ItemImpl) -> Result<TokenStre
     Ok(quote! {
         #declaration
 
-        #[allow(clippy::unused_async)]
+        #[allow(clippy::unused_async, clippy::use_self)]
         #block
 
         #implementation
