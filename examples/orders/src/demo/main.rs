@@ -9,6 +9,7 @@
 //! | [`stored`], [`checks`] | reads the stored state, checks the invariants |
 //! | [`report`] | what is printed |
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use tokio::sync::watch;
 
 use crate::checks::{Evidence, Invariant, check_all, large_orders};
@@ -228,14 +229,20 @@ fn print_kill(killed: &Killed, evidence: &Evidence) {
 
 /// A bar on a terminal, a few lines elsewhere. Ends when everything has ended or nobody counts any more.
 async fn show_progress(mut ended: watch::Receiver<usize>, total: usize) {
-    if std::io::stdout().is_terminal() {
+    if std::io::stdout().is_terminal() && std::io::stderr().is_terminal() {
         let bar = ProgressBar::new(u64::try_from(total).unwrap_or(u64::MAX));
-        let style = ProgressStyle::with_template("sending orders  {bar:40}  {human_pos}/{human_len}  {per_sec}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let style = ProgressStyle::with_template("sending orders  {bar:40}  {human_pos}/{human_len}  {rate}");
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        let rate = |state: &ProgressState, text: &mut dyn Write| {
+            // A rate that cannot be written is left out.
+            let _ = write!(text, "{:.0}/s", state.per_sec());
+        };
+        bar.set_style(style.with_key("rate", rate));
         while ended.changed().await.is_ok() {
             bar.set_position(u64::try_from(*ended.borrow_and_update()).unwrap_or(u64::MAX));
         }
         bar.finish();
+        eprintln!();
         return;
     }
     for line in 1..=LINES {
