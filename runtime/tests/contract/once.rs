@@ -87,3 +87,18 @@ async fn a_restarted_runtime_answers_from_the_record() {
     }
     assert_eq!((reached(&ran), stage.entries("a").await.len()), (3, 1));
 }
+
+// To see it fail: in `Registry::leave` remove whatever is there under the flow's id.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answered_request_can_be_repeated_at_once() {
+    const REQUESTS: usize = 300;
+    let stage = Stage::start(tandem_store::memory::MemoryStore::new()).await;
+    let to = node("a", vec![Step::Add(1), Step::Read]);
+    for number in 0..REQUESTS {
+        let id = format!("r-{number}");
+        let first = stage.ask_as(&id, &to).await;
+        let again = stage.ask_as(&id, &to).await;
+        assert_eq!((first.repeated, again.repeated), (false, true));
+        assert_eq!(first.record.result, again.record.result);
+    }
+}
