@@ -286,9 +286,13 @@ impl<S: Store> Flow<S> {
             (None, _) => Ok((view, (row, seen))),
             (Some(bytes), attempts) => {
                 let record = rows::decode_record(bytes).map_err(refused)?;
-                // Our own earlier attempt is in the store only if its commit was undetermined and then decided.
+                // Our own earlier attempt is in the store only if its commit was undetermined and then decided. Anything
+                // else was written by another runtime on the same store, perhaps for another body.
+                let is_own = attempts > 1
+                    && record.digest == self.request.digest
+                    && record.accepted_unix_ms == self.accepted_unix_ms;
                 let record = Arc::new(record);
-                Err(Step::Left(if attempts > 1 { Left::Ended(record) } else { Left::Repeated(record) }))
+                Err(Step::Left(if is_own { Left::Ended(record) } else { Left::Repeated(record) }))
             }
         }
     }
