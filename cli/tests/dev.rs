@@ -1,5 +1,7 @@
 //! `tandem dev` and the commands that ask it, as processes, on an application without workers.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
