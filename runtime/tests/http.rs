@@ -276,6 +276,25 @@ async fn new_routes_are_taken_up() {
     assert_eq!(site.post("/neu/a", &[], "1").await.status, 200);
 }
 
+/// Break it: leave a worker that the topology does not name any more in the pool of its function.
+#[tokio::test]
+async fn flows_go_to_the_workers_that_the_topology_names() {
+    let site = Site::start().await;
+    assert_eq!(site.post("/counters/a", &[], "1").await.json(), json!(1));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = tandem::Server::new(Counter).bind(listener).unwrap();
+    let mut topology = (*site.kit.runtime().topology()).clone();
+    for function in topology.functions.values_mut() {
+        function.workers[0].url = format!("http://{}", server.address());
+    }
+    tokio::spawn(server.run_until(std::future::pending()));
+    site.kit.runtime().set_topology(topology);
+    for count in 2..10 {
+        let answer = site.post("/counters/a", &[("tandem-deadline", "3s")], "1").await;
+        assert_eq!((answer.status.as_u16(), answer.json()), (200, json!(count)));
+    }
+}
+
 #[tokio::test]
 async fn admin_shows_flows_state_and_metrics() {
     let site = Site::start().await;
