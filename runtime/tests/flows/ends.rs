@@ -42,8 +42,10 @@ async fn a_deadline_ends_the_flow_and_its_invocations() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waiting_for_the_instance_counts_against_the_deadline() {
     let stage = Stage::memory().await;
-    let go = point("go");
-    let slow = stage.submit("slow", &node("a", vec![Step::Await(go.clone(), 1)])).await.unwrap();
+    let (began, go) = (point("began"), point("go"));
+    let steps = vec![Step::Reach(began.clone()), Step::Await(go.clone(), 1)];
+    let slow = stage.submit("slow", &node("a", steps)).await.unwrap();
+    until(&began, 1).await;
     let mut request = stage.request("r-1", &node("a", vec![Step::Set(1)]));
     request.deadline = SHORT;
     let record = ended(stage.runtime.submit(request).await.unwrap()).await.record;
