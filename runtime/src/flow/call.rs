@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use super::attempt::{Attempt, Broken, CallEnd, CallFuture};
 use super::reads::MapRead;
-use crate::host::{Answer, Event, Finished, Invocation, Lease, Session};
+use crate::host::{Answer, EVENTS_QUEUED_MAX, Event, Finished, Invocation, Lease, Session};
 
 /// Takes calls that outlive the handler that made them. Bounded by the number of calls a flow may make.
 pub(super) type Outliving<'a> = mpsc::UnboundedSender<CallFuture<'a>>;
@@ -186,9 +186,13 @@ impl<S: Store> Attempt<'_, S> {
                     }
                     Event::Finished(finished) => {
                         if !children.is_empty() {
-                            outlive(&outliving, drain(children));
+                            outlive(&outliving, self.unless_discarded(call, drain(children)));
                         }
                         return self.finish(call, &instance, lease, finished, read_only);
+                    }
+                    Event::Flooded => {
+                        let detail = format!("more than {EVENTS_QUEUED_MAX} calls and reads at the same time");
+                        return Err(Broken::fatal("fan-out", detail, &instance));
                     }
                     Event::Lost(why) => {
                         return Err(Broken::Lost(Cause::new("worker-lost", why).at(&instance)));

@@ -43,7 +43,10 @@ impl<S: Store> Partition<S> {
                 biased;
                 () = self.work.notified() => {}
                 () = stop.cancelled() => {
-                    if self.lock().queue.is_empty() {
+                    let mut inner = self.lock();
+                    if inner.queue.is_empty() {
+                        // What is sealed from now on would wait for ever.
+                        inner.stopped.get_or_insert_with(|| "the runtime is stopping".to_owned());
                         return;
                     }
                 }
