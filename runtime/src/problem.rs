@@ -289,6 +289,35 @@ pub const REASONS: &[(&str, u16, &str)] = &[
     ("cancelled", 409, "Somebody cancelled the flow in time. Nothing was applied."),
     ("poisoned", 500, "A message failed for good and was set aside, so that others go on. Nothing was applied."),
     ("invalid", 400, "The request makes no sense. Nothing ran and nothing is stored; mend the request."),
+    ("deadline", 504, "The deadline passed first; the detail names the call that was running."),
+    (
+        "function-failed",
+        500,
+        "The function's code panicked, threw, or could not read its payload or state; the detail says what.",
+    ),
+    ("handler-timeout", 500, "One invocation took longer than its handler may."),
+    ("worker-lost", 500, "The worker that ran the code went away, each time the flow was run."),
+    (
+        "call-cycle",
+        500,
+        "A call addressed an instance that is already on the call path. Hand over what it needs instead.",
+    ),
+    ("call-depth", 500, "More calls on one path than the runtime's limits allow."),
+    ("too-many-calls", 500, "More calls in one flow than the limits allow."),
+    ("fan-out", 500, "More calls of one handler at the same time than the limits allow."),
+    ("too-many-writes", 500, "More rows written by one flow than the limits allow."),
+    ("write-bytes", 500, "More bytes written by one flow than the limits allow."),
+    ("value-too-large", 500, "A state value or map entry is larger than the limits allow."),
+    ("caller-not-allowed", 500, "The callee's resource does not list the caller."),
+    ("read-only", 500, "A handler with isolation ReadOnly wrote, sent or emitted."),
+    ("unknown-state", 500, "The code used a state that its function does not declare."),
+    ("state-kind", 500, "The code used a value state as a map, or the other way round."),
+    ("state-type", 500, "A value does not have the type that the resource declares."),
+    ("entry-key", 500, "The key of a map entry is empty or too long."),
+    ("invalid-key", 500, "A call or send addressed a key that is not allowed."),
+    ("invalid-rejection", 500, "A rejection's reason is not 1 to 63 of a-z, 0-9 and '-'."),
+    ("send-delay", 500, "A send was to be delayed for longer than a year."),
+    ("undeliverable", 500, "A message is addressed to something that is not there any more."),
     ("malformed-json", 400, "The body is not JSON; the detail names line and column."),
     ("malformed-header", 400, "A header that Tandem reads cannot be understood; the detail names it."),
     ("malformed-path", 400, "The path has a bad percent-encoding or is not UTF-8."),
@@ -304,10 +333,14 @@ pub const REASONS: &[(&str, u16, &str)] = &[
     ("as-of-needs-read-only", 400, "`Tandem-As-Of` was sent to a handler that may write."),
     ("history-not-kept", 400, "The store does not keep that past."),
     ("no-route", 404, "No route has this path."),
-    ("unknown-function", 404, "There is no such function."),
-    ("unknown-handler", 404, "The function has no such handler; the detail lists those it has."),
+    ("unknown-function", 404, "There is no such function. Addressed by a function's code, it is a failure (500)."),
+    (
+        "unknown-handler",
+        404,
+        "The function has no such handler; the detail lists those it has. Addressed by a function's code, it is a failure (500).",
+    ),
     ("unknown-flow", 404, "Never accepted here, or its record has expired."),
-    ("unknown-egress", 404, "There is no such egress."),
+    ("unknown-egress", 404, "There is no such egress. Emitted to by a function's code, it is a failure (500)."),
     ("method-not-allowed", 405, "The path is known with other methods; `Allow` lists them."),
     ("body-too-slow", 408, "The body did not arrive in time. Nothing ran; repeat it with the same id."),
     ("too-late", 409, "The flow had ended before it could be cancelled; the outcome is in the answer."),
@@ -330,6 +363,8 @@ pub const REASONS: &[(&str, u16, &str)] = &[
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use tandem_model::outcome::Cause;
 
     use super::*;
@@ -401,7 +436,7 @@ mod tests {
              function; `type` then links to its outcome.\n\n",
         );
         for (reason, status, text) in REASONS {
-            page.push_str(&format!("## {reason}\n\nStatus {status}. {text}\n\n"));
+            writeln!(page, "## {reason}\n\nStatus {status}. {text}\n").unwrap();
         }
         crate::metrics::testdata::check_page("problems.md", page.trim_end());
     }

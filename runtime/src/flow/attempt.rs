@@ -38,8 +38,12 @@ pub(super) enum End {
 /// Why an attempt cannot go on.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// User code broke or broke a limit, or its worker was lost.
+    /// User code broke or broke a limit.
     Failure { cause: Cause, retryable: bool },
+    /// The worker went away or was dropped.
+    Lost(Cause),
+    /// Rows that it read have changed: going on would be in vain.
+    Stale(Vec<bytes::Bytes>),
     /// Calls of the flow wait for each other in a ring.
     Ring,
     /// The store could not answer.

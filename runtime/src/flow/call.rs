@@ -9,7 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use tandem_model::flow::{CallId, Turn};
 use tandem_model::ids::{HandlerName, Instance, Payload, Reason, StateName};
 use tandem_model::limits::DETAIL_BYTES_MAX;
-use tandem_model::outcome::CallStatus;
+use tandem_model::outcome::{CallStatus, Cause};
 use tandem_model::topology::{Handler, Isolation};
 use tandem_store::Store;
 use tokio::sync::mpsc;
@@ -49,8 +49,12 @@ impl<S: Store> Attempt<'_, S> {
             let status = match &end {
                 CallEnd::Value(_) => CallStatus::Done,
                 CallEnd::Rejected(rejection) => CallStatus::Rejected(rejection.detail.clone()),
-                CallEnd::Broken(Broken::Failure { cause, .. }) => CallStatus::Failed(cause.detail.clone()),
-                CallEnd::Broken(Broken::Ring | Broken::Store(_)) | CallEnd::Discarded => CallStatus::Stopped,
+                CallEnd::Broken(Broken::Failure { cause, .. } | Broken::Lost(cause)) => {
+                    CallStatus::Failed(cause.detail.clone())
+                }
+                CallEnd::Broken(Broken::Ring | Broken::Stale(_) | Broken::Store(_)) | CallEnd::Discarded => {
+                    CallStatus::Stopped
+                }
             };
             let was_discarded = self.tree().is_discarded(call);
             if matches!(end, CallEnd::Rejected(_)) {
@@ -74,7 +78,7 @@ impl<S: Store> Attempt<'_, S> {
         };
         if call != CallId::ENTRY {
             self.wait_for_turn(call).await?;
-            self.wait_if_contended(&instance).await;
+            self.wait_if_contended(&instance).await?;
         }
         let lease = self.engine.host.lease(&instance.function, call == CallId::ENTRY).await;
         let declared = self.declared(&instance, &handler);
@@ -117,11 +121,16 @@ impl<S: Store> Attempt<'_, S> {
         }
     }
 
-    async fn wait_if_contended(&self, instance: &Instance) {
-        let is_reader = self.isolation == Isolation::ReadOnly;
-        if !is_reader && self.engine.turns.is_contended(instance, Instant::now()) {
-            self.held.try_take(instance).await;
+    /// Takes the turn on an instance that is fought over, and then moves the view to the present, so that what the
+    /// flows before it did is seen. A flow of isolation Snapshot keeps its one snapshot, so it would gain nothing.
+    async fn wait_if_contended(&self, instance: &Instance) -> Result<(), Broken> {
+        let gains = self.isolation == Isolation::Serializable;
+        if !gains || !self.engine.turns.is_contended(instance, Instant::now()) {
+            return Ok(());
         }
+        self.held.try_take(instance).await;
+        let reads = self.reads.lock().await;
+        self.view.extend(&reads).map_err(Broken::Stale)
     }
 
     fn invocation(
@@ -185,7 +194,9 @@ impl<S: Store> Attempt<'_, S> {
                         let detail = format!("more than {EVENTS_QUEUED_MAX} calls and reads at the same time");
                         return Err(Broken::fatal("fan-out", detail, &instance));
                     }
-                    Event::Lost(why) => return Err(Broken::passing("worker-lost", why, &instance)),
+                    Event::Lost(why) => {
+                        return Err(Broken::Lost(Cause::new("worker-lost", why).at(&instance)));
+                    }
                 },
                 Some(child) = children.next(), if !children.is_empty() => {
                     session.answer(answer_of(child, &instance)?).await;

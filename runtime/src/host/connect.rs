@@ -85,9 +85,11 @@ async fn keep_stream(host: Arc<Host>, endpoint: Endpoint, functions: Vec<Functio
     let mut backoff = REDIAL_BACKOFF;
     let mut last_warning = String::new();
     loop {
+        // It watches `stop` itself: cut off from outside, it would leave its worker in the pool.
         let ended = run_once(&host, &endpoint, &functions, &stop).await;
         match ended {
             Ok(()) => return,
+            Err(_) if stop.is_cancelled() => return,
             Err(ended) => {
                 let (reason, text) = (ended.reason(), ended.to_string());
                 // A worker that is still starting would fill the log with the same line.

@@ -221,8 +221,8 @@ mod tests {
             for (name, value) in self.headers {
                 http = http.header(name, value);
             }
-            let (parts, ()) = http.body(()).unwrap().into_parts();
-            let entry = Entry::new("place".parse().unwrap(), self.route);
+            let (parts, ()) = http.body(()).expect("a test sends valid headers").into_parts();
+            let entry = Entry::new("place".parse().expect("a valid name"), self.route);
             let variables = vec![("id".to_owned(), "o-1".to_owned())];
             request(&Topology::default(), &entry, &variables, &parts, Bytes::from_static(self.body.as_bytes()))
         }
