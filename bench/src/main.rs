@@ -64,7 +64,13 @@ pub(crate) struct Load {
 
 impl Figures {
     /// From the latencies of all requests of a run.
-    pub(crate) fn new(system: &'static str, load: Load, mut latencies: Vec<Duration>, used: usage::Usage, took: Duration) -> Self {
+    pub(crate) fn new(
+        system: &'static str,
+        load: Load,
+        mut latencies: Vec<Duration>,
+        used: usage::Usage,
+        took: Duration,
+    ) -> Self {
         latencies.sort_unstable();
         let requests = latencies.len();
         let count = requests.max(1) as f64;
@@ -123,7 +129,17 @@ fn median(mut figures: Vec<Figures>) -> Figures {
 fn table(all: &[(Figures, Figures)]) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::ASCII_MARKDOWN);
-    table.set_header(["keys", "clients", "system", "requests/s", "p50 ms", "p99 ms", "CPU µs/request", "bytes written/request", "rate ÷ floor"]);
+    table.set_header([
+        "keys",
+        "clients",
+        "system",
+        "requests/s",
+        "p50 ms",
+        "p99 ms",
+        "CPU µs/request",
+        "bytes written/request",
+        "rate ÷ floor",
+    ]);
     for (floor, path) in all {
         for figures in [floor, path] {
             table.add_row([

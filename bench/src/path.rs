@@ -10,9 +10,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tandem_model::ids::Instance;
-use tandem_model::topology::{
-    Body, Endpoint, Function, Handler, HttpMatch, Protocol, Reply, Route, Topology,
-};
+use tandem_model::topology::{Body, Endpoint, Function, Handler, HttpMatch, Protocol, Reply, Route, Topology};
 use tandem_runtime::runtime::{Options, Runtime};
 use tandem_store::embedded::EmbeddedStore;
 use tokio::net::TcpListener;
@@ -64,7 +62,9 @@ pub(crate) async fn run(load: Load) -> anyhow::Result<Figures> {
         let (client, base) = (client.clone(), base.clone());
         async move {
             let uri = format!("{base}/counters/k{}", key_of(number, request, load.keys));
-            let request = http::Request::post(uri).header("content-type", "application/json").body(Full::new(Bytes::from_static(b"1")))?;
+            let request = http::Request::post(uri)
+                .header("content-type", "application/json")
+                .body(Full::new(Bytes::from_static(b"1")))?;
             let response = client.request(request).await?;
             let status = response.status();
             let body = response.into_body().collect().await?.to_bytes();

@@ -86,7 +86,7 @@ pub(crate) enum Error {
         source: io::Error,
     },
     /// The resources have problems, which have been printed.
-    #[error("{0}, nothing was started")]
+    #[error("{0}, nothing applied")]
     Resources(String),
     /// The resources cannot be read.
     #[error("failed to read the resources")]
@@ -214,7 +214,7 @@ impl Running<'_> {
         write_topology(&self.topology_file, &application.topology)?;
         self.application = application;
         self.console.line(&format!("reloaded in {:.2} s, state was kept", began.elapsed().as_secs_f64()));
-        self.serving.print_routes(&self.console, &self.application.topology);
+        serve::print_routes(&self.console, &self.application.topology);
         Ok(())
     }
 

@@ -78,7 +78,8 @@ async fn one(options: &client::Options, method: Method, path: &str) -> Result<Ex
         return answer.refused(options.output);
     }
     match options.output {
-        Format::Json => print_json(&answer.json::<serde_json::Value>()?),
+        Format::Json if running => print_json(&answer.json::<view::Running>()?),
+        Format::Json => print_json(&answer.json::<view::Flow>()?),
         Format::Text if running => print(&running_text(&answer.json()?)),
         Format::Text => print(&tree::text(&answer.json()?, Palette::of_stdout())),
     }
@@ -96,7 +97,7 @@ async fn list(options: &client::Options, path: &str) -> Result<Exit, Error> {
         return answer.refused(options.output);
     }
     match options.output {
-        Format::Json => print_json(&answer.json::<serde_json::Value>()?),
+        Format::Json => print_json(&answer.json::<view::Flows>()?),
         Format::Text => print(&list_text(&answer.json()?)),
     }
     Ok(Exit::Ok)

@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn durations_have_their_unit() {
-        assert_eq!(duration(3.14), "3.1 ms");
+        assert_eq!(duration(3.123), "3.1 ms");
         assert_eq!(duration(2_400.0), "2.4 s");
     }
 }

@@ -102,7 +102,11 @@ async fn list(
     match options.output {
         Format::Json => print_json(&serde_json::json!({ "keys": keys, "next": after })),
         Format::Text => {
-            print(&keys.iter().map(|key| printable(key) + "\n").collect::<String>());
+            if keys.is_empty() {
+                print_error(&format!("function {function} has no state"));
+            } else {
+                print(&keys.iter().map(|key| printable(key) + "\n").collect::<String>());
+            }
             if let Some(after) = after {
                 print_error(&format!("there may be more: --after {after:?}, or a greater --limit"));
             }

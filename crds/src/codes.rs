@@ -144,6 +144,9 @@ codes! {
     NO_HANDLERS = Error "E124", "A function of the HTTP profile lists no handlers",
         "A worker of the HTTP profile is a plain web server: it has no handshake in which it could say what its handlers and states are. The Function resource says it instead.",
         "list the handlers, and the states, in spec";
+    COMPLEX_EXPRESSION = Error "E125", "An expression is too complicated",
+        "Expressions run for every request, on the stack of the thread that takes it. Brackets may be nested 6 deep, and an expression may have up to 32 operators and brackets outside of its texts.",
+        "take a simpler key, or compute it in the client";
 
     STATE_REMOVED = Warning "W201", "A state is no longer declared",
         "Its stored values stay in the store, but no handler can reach them any more.",

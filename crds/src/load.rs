@@ -202,7 +202,7 @@ fn load_bytes(file: &str, bytes: &[u8], seen: &mut Seen, loaded: &mut Loaded) {
         Err(error) => {
             let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
             let position = Position { line, column: 1 };
-            let problem = Problem::new(&codes::MALFORMED_YAML, "", "the file is not UTF-8");
+            let problem = Problem::new(&codes::MALFORMED_YAML, "", "the file is not UTF-8").help("save it as UTF-8");
             loaded.problems.push(problem.at(Some(location(file, position))));
             return;
         }

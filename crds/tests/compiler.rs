@@ -337,6 +337,13 @@ proptest! {
     }
 
     #[test]
+    fn any_expression_compiles_or_is_refused(key in "[a-c(){}\\[\\]'\"+?:!&|<=.,0-9 /\n\\\\]{0,80}") {
+        let mut route = place_order();
+        route.key = key;
+        drop(compile(&application(order(), route), None));
+    }
+
+    #[test]
     fn any_text_is_read_or_refused(text in "(?s).{0,200}") {
         let loaded = tandem_crds::load::load_text("any.yaml", &text);
         prop_assert!(loaded.resources.is_empty() || text.contains("tandem.dev"));

@@ -251,6 +251,17 @@ fn what_is_too_large() {
 }
 
 #[test]
+fn bytes_that_are_no_text() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.yaml");
+    std::fs::write(&path, b"a: 1\nb: \xff\n").unwrap();
+    let problems = load(&[path]).unwrap().problems;
+    let found: Vec<String> = problems.iter().map(line).collect();
+    assert_eq!(found.len(), 1);
+    assert!(found[0].ends_with("a.yaml:2:1 error[E001] the file is not UTF-8; save it as UTF-8"), "{found:?}");
+}
+
+#[test]
 fn names_in_lists() {
     check(
         &function(
@@ -379,6 +390,12 @@ fn expressions_of_routes() {
         &route(&[("http", "{method: GET, path: /o}"), ("key", "request.body.id")]),
         &[
             "a.yaml:12:8 warning[W204] route r: request.body is used, but GET requests seldom have one; take the value from path, query or headers",
+        ],
+    );
+    check(
+        &key(&"(".repeat(500)),
+        &[
+            "a.yaml:12:8 error[E125] route r: the expression nests 500 brackets, at most 6 are allowed; take a simpler key, or compute it in the client",
         ],
     );
     let problems = lines(&key("request."), None);

@@ -38,6 +38,10 @@ const RETRY_BACKOFF: Duration = Duration::from_millis(2);
 const RETRY_BACKOFF_MAX: Duration = Duration::from_millis(200);
 /// First wait before a flow runs again because its code failed or its worker was lost.
 const FAILURE_BACKOFF: Duration = Duration::from_millis(20);
+/// Workers that one flow may lose: its code may be what ends them.
+const LOST_WORKERS_MAX: u32 = 5;
+/// First wait before a flow that lost its worker runs again.
+const LOST_BACKOFF: Duration = Duration::from_millis(100);
 /// Attempts to store the record of a flow that did not commit.
 const RECORD_ATTEMPTS_MAX: u32 = 10;
 
@@ -82,10 +86,19 @@ enum Step {
     },
     /// Run again after a failure that may pass.
     Failed(Cause),
+    /// Run again on another worker.
+    Lost(Cause),
     /// Decided without effects.
     Decided(Outcome, Cause),
     /// The store could not take it now.
     Refused(String),
+}
+
+/// What a commit is made of.
+struct Parts {
+    reads: ReadSet,
+    overlay: Overlay,
+    record: FlowRecord,
 }
 
 /// What the attempts of a flow remember of each other.
@@ -94,6 +107,7 @@ struct Memory {
     attempts: u32,
     conflicts: u32,
     failures: u32,
+    lost: u32,
     solo: bool,
     sequential: bool,
     calls: Vec<CallTrace>,
@@ -168,6 +182,13 @@ impl<S: Store> Flow<S> {
                 }
                 backoff(FAILURE_BACKOFF, memory.failures - 1)
             }
+            Step::Lost(cause) => {
+                memory.lost += 1;
+                if memory.lost >= LOST_WORKERS_MAX {
+                    return Some(self.end(Outcome::Failed, cause, memory).await);
+                }
+                backoff(LOST_BACKOFF, memory.lost - 1)
+            }
             Step::Refused(why) => {
                 if Instant::now() >= deadline {
                     return Some(Left::Abandoned(why));
@@ -183,10 +204,8 @@ impl<S: Store> Flow<S> {
     async fn step(&self, held: &Held, memory: &mut Memory, deadline: Instant) -> Step {
         memory.attempts += 1;
         (self.progress)(memory.attempts);
-        if memory.conflicts > 0 {
-            for instance in &memory.footprint {
-                held.try_take(instance).await;
-            }
+        if memory.attempts > 1 && self.isolation != Isolation::ReadOnly {
+            self.take_again(held, memory).await;
         }
         let opened = tokio::select! {
             biased;
@@ -221,7 +240,7 @@ impl<S: Store> Flow<S> {
             Ok(End::Rejected(cause)) => {
                 reads.add(own_record.0, own_record.1);
                 let record = self.record(Outcome::Rejected, Some(cause), None, memory.attempts, calls);
-                self.commit(&view, reads, Overlay::default(), record, memory.solo).await
+                self.commit(&view, Some(held), Parts { reads, overlay: Overlay::default(), record }, memory.solo).await
             }
             Ok(End::Done(payload, overlay)) => {
                 if let Err(step) = self.choose_reads(&view, &mut reads, &overlay).await {
@@ -229,9 +248,19 @@ impl<S: Store> Flow<S> {
                 }
                 reads.add(own_record.0, own_record.1);
                 let record = self.record(Outcome::Committed, None, Some(payload), memory.attempts, Vec::new());
-                let step = self.commit(&view, reads, overlay, record, memory.solo).await;
+                let step = self.commit(&view, Some(held), Parts { reads, overlay, record }, memory.solo).await;
                 with_calls(step, calls)
             }
+        }
+    }
+
+    /// Takes the turns for another attempt: on everything that the last one touched if there was a conflict, in key
+    /// order, else on the entry, unless it is still held.
+    async fn take_again(&self, held: &Held, memory: &Memory) {
+        let entry = std::slice::from_ref(&self.request.instance);
+        let fought_over = memory.conflicts > 0 && !memory.footprint.is_empty();
+        for instance in if fought_over { &memory.footprint } else { entry } {
+            held.try_take(instance).await;
         }
     }
 
@@ -257,9 +286,13 @@ impl<S: Store> Flow<S> {
             (None, _) => Ok((view, (row, seen))),
             (Some(bytes), attempts) => {
                 let record = rows::decode_record(bytes).map_err(refused)?;
-                // Our own earlier attempt is in the store only if its commit was undetermined and then decided.
+                // Our own earlier attempt is in the store only if its commit was undetermined and then decided. Anything
+                // else was written by another runtime on the same store, perhaps for another body.
+                let is_own = attempts > 1
+                    && record.digest == self.request.digest
+                    && record.accepted_unix_ms == self.accepted_unix_ms;
                 let record = Arc::new(record);
-                Err(Step::Left(if attempts > 1 { Left::Ended(record) } else { Left::Repeated(record) }))
+                Err(Step::Left(if is_own { Left::Ended(record) } else { Left::Repeated(record) }))
             }
         }
     }
@@ -279,14 +312,9 @@ impl<S: Store> Flow<S> {
         Ok(())
     }
 
-    async fn commit(
-        &self,
-        view: &View<S>,
-        mut reads: ReadSet,
-        overlay: Overlay,
-        record: FlowRecord,
-        solo: bool,
-    ) -> Step {
+    /// Seals what the attempt led to, and waits for it to be durable.
+    async fn commit(&self, view: &View<S>, held: Option<&Held>, parts: Parts, solo: bool) -> Step {
+        let Parts { mut reads, overlay, record } = parts;
         let mut writes: Vec<_> = overlay.rows.into_iter().collect();
         if let Origin::Message { row } = &self.request.origin {
             match self.consume(view, row, &mut reads).await {
@@ -303,17 +331,20 @@ impl<S: Store> Flow<S> {
             record: Arc::clone(&record),
             solo,
         };
-        match self.engine.partition.seal(view, sealing) {
+        let sealed = match self.engine.partition.seal(view, sealing) {
+            Ok(sealed) => sealed,
             Err(Stale { rows }) => {
                 let blame = rows.iter().filter_map(|row| instance_of(row)).collect();
-                Step::Conflict { blame, solo: false, sequential: false }
+                return Step::Conflict { blame, solo: false, sequential: false };
             }
-            Ok(sealed) => match sealed.await {
-                Ok(Sealed::Durable) => Step::Left(Left::Ended(record)),
-                Ok(Sealed::Again { own }) => Step::Conflict { blame: Vec::new(), solo: own, sequential: false },
-                Ok(Sealed::Refused(why)) => Step::Refused(why),
-                Err(_) => Step::Refused("the runtime is stopping".to_owned()),
-            },
+        };
+        // Whoever is next sees what was sealed, and need not wait for the disk.
+        held.into_iter().for_each(Held::give_back);
+        match sealed.await {
+            Ok(Sealed::Durable) => Step::Left(Left::Ended(record)),
+            Ok(Sealed::Again { own }) => Step::Conflict { blame: Vec::new(), solo: own, sequential: false },
+            Ok(Sealed::Refused(why)) => Step::Refused(why),
+            Err(_) => Step::Refused("the runtime is stopping".to_owned()),
         }
     }
 
@@ -348,13 +379,13 @@ impl<S: Store> Flow<S> {
                     let mut reads = ReadSet::default();
                     reads.add(row, seen);
                     let overlay = self.set_aside(outcome);
-                    self.commit(&view, reads, overlay, record.clone(), memory.solo).await
+                    self.commit(&view, None, Parts { reads, overlay, record: record.clone() }, memory.solo).await
                 }
             };
             match step {
                 Step::Left(left) => return left,
                 Step::Refused(why) => last = why,
-                Step::Conflict { .. } | Step::Failed(_) | Step::Decided(..) => {
+                Step::Conflict { .. } | Step::Failed(_) | Step::Lost(_) | Step::Decided(..) => {
                     "others keep writing its record".clone_into(&mut last);
                 }
             }
@@ -433,6 +464,7 @@ fn step_of(broken: Broken) -> Step {
     match broken {
         Broken::Failure { cause, retryable: true } => Step::Failed(cause),
         Broken::Failure { cause, retryable: false } => Step::Decided(Outcome::Failed, cause),
+        Broken::Lost(cause) => Step::Lost(cause),
         Broken::Ring => Step::Conflict { blame: Vec::new(), solo: false, sequential: true },
         Broken::Store(error) => Step::Refused(error.to_string()),
     }
@@ -443,7 +475,7 @@ fn cancelled() -> Cause {
 }
 
 fn backoff(first: Duration, times: u32) -> Duration {
-    let whole = first.saturating_mul(1 << times.min(16)).min(RETRY_BACKOFF_MAX);
+    let whole = first.saturating_mul(1 << times.min(16)).min(RETRY_BACKOFF_MAX.max(first * 8));
     whole.mul_f64(rand::rng().random_range(0.5..=1.0))
 }
 

@@ -78,15 +78,25 @@ impl Registry {
         Begun::First { outcome, cancel, attempt }
     }
 
-    /// Takes a flow out and tells everybody who waits. Without a record they learn that there is no outcome.
-    pub(crate) fn end(&self, flow: FlowId, record: Option<(&Arc<FlowRecord>, bool)>) {
+    /// Takes a flow out and tells everybody who waits how it ended.
+    pub(crate) fn end(&self, flow: FlowId, record: &Arc<FlowRecord>, repeated: bool) {
         let entry = self.lock().remove(&flow);
         self.left.notify_waiters();
-        let (Some(entry), Some((record, repeated))) = (entry, record) else { return };
-        for (sender, joined) in entry.waiting {
+        for (sender, joined) in entry.into_iter().flat_map(|entry| entry.waiting) {
             // Whoever stopped waiting does not need it.
             let _ = sender.send(Ended { record: Arc::clone(record), repeated: repeated || joined });
         }
+    }
+
+    /// Takes a request out that left without an outcome; whoever waits learns that there is none. Nothing happens if
+    /// it has ended: whoever was told of that may have sent the same request again, and that one is not ours.
+    pub(crate) fn leave(&self, request: &Arc<Request>) {
+        let mut flows = self.lock();
+        if flows.get(&request.flow).is_some_and(|entry| Arc::ptr_eq(&entry.request, request)) {
+            flows.remove(&request.flow);
+        }
+        drop(flows);
+        self.left.notify_waiters();
     }
 
     /// Waits for a flow in flight.
@@ -143,5 +153,37 @@ impl Entry {
             attempt: self.attempt.load(Ordering::Relaxed),
             age: self.accepted.elapsed(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tandem_model::ids::{Instance, Payload};
+    use tandem_model::outcome::Outcome;
+    use tandem_model::slot::SlotCount;
+
+    use super::*;
+    use crate::metrics::testdata::record;
+
+    fn request() -> Arc<Request> {
+        let (id, handler) = ("r-1".parse().unwrap(), "run".parse().unwrap());
+        let instance = Instance::parse("f", "k").unwrap();
+        let deadline = Duration::from_secs(1);
+        Arc::new(Request::new(SlotCount::DEFAULT, id, instance, handler, Payload::json("1"), deadline))
+    }
+
+    #[test]
+    fn a_request_that_was_answered_does_not_take_its_repetition_with_it() {
+        let (registry, first, second) = (Registry::default(), request(), request());
+        assert!(matches!(registry.begin(&first, 10), Begun::First { .. }));
+        registry.end(first.flow, &Arc::new(record(Outcome::Committed)), false);
+        let Begun::First { mut outcome, .. } = registry.begin(&second, 10) else { panic!("it is not the first") };
+        registry.leave(&first);
+        assert!(registry.get(second.flow).is_some());
+        assert_eq!(outcome.try_recv().unwrap_err(), oneshot::error::TryRecvError::Empty);
+        registry.leave(&second);
+        assert_eq!(outcome.try_recv().unwrap_err(), oneshot::error::TryRecvError::Closed);
     }
 }

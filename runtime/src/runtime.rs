@@ -450,12 +450,12 @@ struct Runner<S: Store> {
 /// Takes a flow out of the registry even if its task panics.
 struct Leaving<S: Store> {
     engine: Arc<Engine<S>>,
-    flow: FlowId,
+    request: Arc<Request>,
 }
 
 impl<S: Store> Drop for Leaving<S> {
     fn drop(&mut self) {
-        self.engine.registry.end(self.flow, None);
+        self.engine.registry.leave(&self.request);
         self.engine.metrics.flow_left();
     }
 }
@@ -465,7 +465,7 @@ impl<S: Store> Runner<S> {
         let engine = Arc::clone(&self.runtime.engine);
         let flow_id = self.request.flow;
         engine.metrics.flow_began();
-        let _leaving = Leaving { engine: Arc::clone(&engine), flow: flow_id };
+        let _leaving = Leaving { engine: Arc::clone(&engine), request: Arc::clone(&self.request) };
         if self.isolation != Isolation::ReadOnly {
             match self.runtime.earlier(flow_id).await {
                 Ok(None) => {}
@@ -484,10 +484,10 @@ impl<S: Store> Runner<S> {
         match flow.run().await {
             Left::Ended(record) => {
                 engine.ended(&record);
-                engine.registry.end(flow_id, Some((&record, false)));
+                engine.registry.end(flow_id, &record, false);
             }
             Left::Repeated(record) if record.digest == digest => {
-                engine.registry.end(flow_id, Some((&record, true)));
+                engine.registry.end(flow_id, &record, true);
             }
             Left::Repeated(_) | Left::Consumed => {}
             Left::Abandoned(why) => warn!(flow = %flow_id, why, "a flow was given up without an outcome"),
@@ -502,6 +502,6 @@ impl<S: Store> Runner<S> {
         }
         engine.metrics.repeated(&self.request.instance.function);
         let _ = self.checked.send(Ok(()));
-        engine.registry.end(self.request.flow, Some((&Arc::new(record), true)));
+        engine.registry.end(self.request.flow, &Arc::new(record), true);
     }
 }

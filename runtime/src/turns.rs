@@ -154,6 +154,13 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+impl Held {
+    /// Gives all turns back: whoever comes next sees what was sealed before.
+    pub(crate) fn give_back(&self) {
         let instances = std::mem::take(&mut *self.instances.lock().unwrap_or_else(PoisonError::into_inner));
         for instance in &instances {
             self.turns.give_back(self.ticket, instance);

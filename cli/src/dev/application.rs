@@ -149,10 +149,12 @@ fn without_workers<'a>(topology: &'a Topology, workers: &[Worker]) -> Vec<&'a Fu
 
 #[cfg(test)]
 mod tests {
+    use tandem_model::topology::Function;
+
     use super::*;
 
     fn topology() -> Topology {
-        let names = ["order", "payment"].map(|name| (name.parse().unwrap(), Default::default()));
+        let names = ["order", "payment"].map(|name| (name.parse().unwrap(), Function::default()));
         Topology { functions: names.into(), ..Topology::default() }
     }
 

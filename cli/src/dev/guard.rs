@@ -48,10 +48,10 @@ impl Guard {
     fn change(&self, change: impl FnOnce(&mut BTreeSet<u32>) -> bool) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut inner.groups);
-        let line: String = inner.groups.iter().map(|group| format!("{group} ")).collect();
+        let groups: Vec<String> = inner.groups.iter().map(u32::to_string).collect();
         if let Some(pipe) = &mut inner.pipe {
             // Without the shell there is no guard; workers are still stopped when we end in good order.
-            let _ = writeln!(pipe, "{}", line.trim());
+            let _ = writeln!(pipe, "{}", groups.join(" "));
         }
     }
 }

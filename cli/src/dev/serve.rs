@@ -125,14 +125,7 @@ impl Serving {
     pub(super) fn print_banner(&self, console: &Console, topology: &Topology) {
         console.line(&format!("requests   http://{}", self.http));
         console.line(&format!("admin      http://{}   (tandem flows, state, invoke)", self.admin));
-        self.print_routes(console, topology);
-    }
-
-    /// Lists the routes and the egresses.
-    pub(super) fn print_routes(&self, console: &Console, topology: &Topology) {
-        for line in routes(topology).lines() {
-            console.line(line);
-        }
+        print_routes(console, topology);
     }
 
     /// Writes where we listen, for scripts that wait for it.
@@ -153,6 +146,13 @@ impl Serving {
                 }
             }
         });
+    }
+}
+
+/// Lists the routes and the egresses.
+pub(super) fn print_routes(console: &Console, topology: &Topology) {
+    for line in routes(topology).lines() {
+        console.line(line);
     }
 }
 

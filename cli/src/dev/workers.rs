@@ -398,7 +398,7 @@ mod tests {
         let mut broken = worker("broken", &["sh", "-c", "exit 3"]);
         broken.instances = 1;
         workers.start(&application(vec![broken])).await.unwrap();
-        let failure = tokio::time::timeout(Duration::from_secs(60), failed.recv()).await.unwrap().unwrap();
+        let failure = tokio::time::timeout(Duration::from_mins(1), failed.recv()).await.unwrap().unwrap();
         assert!(failure.contains("worker broken ended with exit status: 3"), "{failure}");
         workers.stop().await;
     }

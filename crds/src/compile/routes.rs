@@ -101,6 +101,10 @@ fn expression(
 ) -> Option<Expression> {
     let parsed = match Expression::parse(source) {
         Ok(parsed) => parsed,
+        Err(tandem_model::expression::Error::TooComplex(message)) => {
+            subject.problem(&codes::COMPLEX_EXPRESSION, field, message);
+            return None;
+        }
         Err(error) => {
             subject.problem(&codes::INVALID_EXPRESSION, field, error.to_string());
             return None;

@@ -3,7 +3,7 @@
 //! serde-saphyr gives positions only where a type asks for them; the checker needs them for every field, known or not,
 //! so this reads the events of the parser below it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
@@ -140,7 +140,7 @@ struct Open {
 #[derive(Debug)]
 enum OpenKind {
     List(Vec<Rc<Node>>),
-    Object { entries: Vec<Entry>, key: Option<(String, Position)> },
+    Object { entries: Vec<Entry>, known: HashSet<String>, key: Option<(String, Position)> },
 }
 
 /// Builds the tree of one document.
@@ -178,7 +178,7 @@ impl Builder {
                 self.open_one(Open { position, anchor, kind: OpenKind::List(Vec::new()) })
             }
             Event::MappingStart(_, anchor, _) => {
-                let kind = OpenKind::Object { entries: Vec::new(), key: None };
+                let kind = OpenKind::Object { entries: Vec::new(), known: HashSet::new(), key: None };
                 self.open_one(Open { position, anchor, kind })
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
@@ -216,13 +216,13 @@ impl Builder {
         match self.open.last_mut().map(|open| &mut open.kind) {
             None => self.root = Some(node),
             Some(OpenKind::List(items)) => items.push(node),
-            Some(OpenKind::Object { entries, key }) => match key.take() {
+            Some(OpenKind::Object { entries, known, key }) => match key.take() {
                 None => *key = Some((key_text(&node)?, position)),
                 Some((key, key_position)) => {
-                    if entries.iter().any(|entry| entry.key == key) {
-                        self.faults.push(Fault::DuplicateKey(key_position, key));
-                    } else {
+                    if known.insert(key.clone()) {
                         entries.push(Entry { key, key_position, value: node });
+                    } else {
+                        self.faults.push(Fault::DuplicateKey(key_position, key));
                     }
                 }
             },

@@ -1,5 +1,7 @@
 //! An order through all five functions, on the test kit: what it does when it commits, and that nothing is left when it does not.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use orders::cart::{Cart, Contents};
 use orders::inventory::{Inventory, Restock, Stock};
 use orders::loyalty::{Loyalty, Points};

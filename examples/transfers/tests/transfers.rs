@@ -1,5 +1,7 @@
 //! Transfers on the test kit: no cent is lost or made, whoever pays whom at the same time.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use tandem_testkit::{Answer, Outcome, TestKit};
 use tokio::task::JoinSet;
 use transfers::{Account, Balance, Cents, Opening, Transfer};

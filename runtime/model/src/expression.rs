@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+mod complexity;
+
 /// Longest source of an expression, in bytes.
 pub const EXPRESSION_BYTES_MAX: usize = 1024;
 
@@ -29,6 +31,9 @@ pub enum Error {
     /// It is too long.
     #[error("the expression has {0} bytes, at most {EXPRESSION_BYTES_MAX} are allowed")]
     TooLong(usize),
+    /// Evaluating it could take more stack than a thread has.
+    #[error("{0}")]
+    TooComplex(String),
     /// It names something other than `request` or a CEL function.
     #[error("{0:?} uses {1:?}; only `request` is known here")]
     UnknownVariable(String, String),
@@ -46,6 +51,7 @@ impl Expression {
         if source.len() > EXPRESSION_BYTES_MAX {
             return Err(Error::TooLong(source.len()));
         }
+        complexity::check_complexity(source).map_err(Error::TooComplex)?;
         let syntax = |error: String| Error::Syntax(source.to_owned(), error);
         let program = cel::Program::compile(source).map_err(|error| syntax(error.to_string()))?;
         let references = program.references();

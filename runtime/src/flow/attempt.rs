@@ -38,8 +38,10 @@ pub(super) enum End {
 /// Why an attempt cannot go on.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// User code broke or broke a limit, or its worker was lost.
+    /// User code broke or broke a limit.
     Failure { cause: Cause, retryable: bool },
+    /// The worker went away or was dropped.
+    Lost(Cause),
     /// Calls of the flow wait for each other in a ring.
     Ring,
     /// The store could not answer.

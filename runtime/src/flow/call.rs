@@ -9,7 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use tandem_model::flow::{CallId, Turn};
 use tandem_model::ids::{HandlerName, Instance, Payload, Reason, StateName};
 use tandem_model::limits::DETAIL_BYTES_MAX;
-use tandem_model::outcome::CallStatus;
+use tandem_model::outcome::{CallStatus, Cause};
 use tandem_model::topology::{Handler, Isolation};
 use tandem_store::Store;
 use tokio::sync::mpsc;
@@ -49,7 +49,9 @@ impl<S: Store> Attempt<'_, S> {
             let status = match &end {
                 CallEnd::Value(_) => CallStatus::Done,
                 CallEnd::Rejected(rejection) => CallStatus::Rejected(rejection.detail.clone()),
-                CallEnd::Broken(Broken::Failure { cause, .. }) => CallStatus::Failed(cause.detail.clone()),
+                CallEnd::Broken(Broken::Failure { cause, .. } | Broken::Lost(cause)) => {
+                    CallStatus::Failed(cause.detail.clone())
+                }
                 CallEnd::Broken(Broken::Ring | Broken::Store(_)) | CallEnd::Discarded => CallStatus::Stopped,
             };
             let was_discarded = self.tree().is_discarded(call);
@@ -181,7 +183,9 @@ impl<S: Store> Attempt<'_, S> {
                         }
                         return self.finish(call, &instance, lease, finished, read_only);
                     }
-                    Event::Lost(why) => return Err(Broken::passing("worker-lost", why, &instance)),
+                    Event::Lost(why) => {
+                        return Err(Broken::Lost(Cause::new("worker-lost", why).at(&instance)));
+                    }
                 },
                 Some(child) = children.next(), if !children.is_empty() => {
                     session.answer(answer_of(child, &instance)?).await;

@@ -60,12 +60,13 @@ impl<S: Store> Partition<S> {
 
     async fn commit(&self, commit: Commit) -> Ended {
         let primary = commit.primary.clone();
+        let written = commit.writes.iter().find(|(key, _)| *key == primary).and_then(|(_, value)| value.clone());
         match self.store.commit(commit).await {
             Ok(CommitResult::Committed(timestamp)) => Ended::Durable(timestamp),
             Ok(CommitResult::Conflict(keys)) => Ended::Conflict(keys),
             Ok(CommitResult::Undetermined(why)) => {
                 warn!(why, "commit undetermined, looking up its request record");
-                self.decide(&primary).await
+                self.decide(&primary, written.as_ref()).await
             }
             Err(error) => Ended::Refused(error),
         }
@@ -73,13 +74,15 @@ impl<S: Store> Partition<S> {
 
     /// Finds out what an undetermined commit became. The store's contract: once a new snapshot answers for the
     /// primary key, the commit is visible in it or will never be.
-    async fn decide(&self, primary: &Bytes) -> Ended {
+    ///
+    /// A record that is there is ours only if it says what we wrote: another runtime may have run the same request.
+    async fn decide(&self, primary: &Bytes, written: Option<&Bytes>) -> Ended {
         let started = Instant::now();
         let mut backoff = DECIDE_BACKOFF;
         loop {
             let found = async {
                 let snapshot = self.store.snapshot().await?;
-                Ok(snapshot.get(primary).await?.is_some())
+                Ok(snapshot.get(primary).await?.as_ref() == written)
             };
             let failed: Error = match found.await {
                 // Its exact timestamp is not known, and a later one would hide writes in between.

@@ -9,6 +9,7 @@
 //! | [`stored`], [`checks`] | reads the stored state, checks the invariants |
 //! | [`report`] | what is printed |
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use tokio::sync::watch;
 
 use crate::checks::{Evidence, Invariant, check_all, large_orders};
@@ -119,21 +120,25 @@ async fn run(options: &Options) -> anyhow::Result<bool> {
     let (progress, ended) = watch::channel(0);
     let shown = tokio::spawn(show_progress(ended.clone(), total));
     let kill_at = (!options.no_kill).then(|| kill_at(total, options.seed));
-    let outage = tokio::spawn(kill_and_restart(running, setup, kill_at, ended, announce));
     let began = Instant::now();
-    let done = drive::send_orders(&client, &plan, connections, &progress).await?;
-    let elapsed = began.elapsed();
+    let sending = async {
+        let done = drive::send_orders(&client, &plan, connections, &progress).await?;
+        Ok((done, began.elapsed()))
+    };
+    // Whichever fails first ends both: without a runtime, clients would ask in vain for a minute.
+    let outage = kill_and_restart(running, setup, kill_at, ended, announce);
+    let ((done, elapsed), (running, killed)) = tokio::try_join!(sending, outage)?;
     drop(progress);
     shown.await?;
-    let (running, killed) = outage.await??;
-
     let stored = settled(&client).await?;
     running.stop(STOP_WITHIN).await?;
+
     let (told, latencies): (Vec<_>, Vec<_>) =
         done.into_iter().map(|Done { told, latency, .. }| (told, latency)).unzip();
     let mut evidence = Evidence { plan: Arc::unwrap_or_clone(plan), told, stored };
     if let Some(invariant) = options.tamper {
         spoil::spoil(&mut evidence, invariant);
+        println!("one thing has been changed after the fact, so that this is broken: {}", invariant.sentence());
     }
     if let Some(killed) = killed {
         print_kill(&killed, &evidence);
@@ -143,11 +148,22 @@ async fn run(options: &Options) -> anyhow::Result<bool> {
     print!("{}", report::outcomes(&evidence.told));
     println!(" (answered from the record of the same request: {})", thousands(client.repeated()));
     println!(" (sent again because no answer came: {})\n", thousands(client.retried()));
-    let checked = check_all(&evidence);
+    Ok(print_verdict(&evidence, options))
+}
+
+/// Prints what holds and what is broken; whether everything holds.
+fn print_verdict(evidence: &Evidence, options: &Options) -> bool {
+    let checked = check_all(evidence);
     print!("{}", report::invariants(&checked));
     let (holds, sentence) = report::verdict(&checked);
-    println!("{sentence}  Try it yourself:  tandem dev {}", options.application.display());
-    Ok(holds)
+    let application = options.application.display();
+    if holds {
+        println!("{sentence}  Try it yourself:  tandem dev {application}");
+    } else {
+        let data = options.data.display();
+        println!("{sentence}  The state is kept; look at it:  tandem dev {application} --data {data}/store");
+    }
+    holds
 }
 
 /// Empties the scratch directory and finds the programs.
@@ -213,14 +229,20 @@ fn print_kill(killed: &Killed, evidence: &Evidence) {
 
 /// A bar on a terminal, a few lines elsewhere. Ends when everything has ended or nobody counts any more.
 async fn show_progress(mut ended: watch::Receiver<usize>, total: usize) {
-    if std::io::stdout().is_terminal() {
+    if std::io::stdout().is_terminal() && std::io::stderr().is_terminal() {
         let bar = ProgressBar::new(u64::try_from(total).unwrap_or(u64::MAX));
-        let style = ProgressStyle::with_template("sending orders  {bar:40}  {human_pos}/{human_len}  {per_sec}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let style = ProgressStyle::with_template("sending orders  {bar:40}  {human_pos}/{human_len}  {rate}");
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        let rate = |state: &ProgressState, text: &mut dyn Write| {
+            // A rate that cannot be written is left out.
+            let _ = write!(text, "{:.0}/s", state.per_sec());
+        };
+        bar.set_style(style.with_key("rate", rate));
         while ended.changed().await.is_ok() {
             bar.set_position(u64::try_from(*ended.borrow_and_update()).unwrap_or(u64::MAX));
         }
         bar.finish();
+        eprintln!();
         return;
     }
     for line in 1..=LINES {

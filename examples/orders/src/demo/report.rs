@@ -116,7 +116,7 @@ pub(crate) fn verdict(checked: &[Checked]) -> (bool, String) {
     let broken = checked.iter().filter(|row| !row.broken.is_empty()).count();
     let all = Invariant::ALL.len();
     let sentence = if broken > 0 {
-        format!("{broken} of {all} invariants are BROKEN.")
+        format!("BROKEN: {broken} of {all} invariants.")
     } else {
         format!("all {all} invariants hold.")
     };

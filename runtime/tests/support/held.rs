@@ -1,0 +1,53 @@
+//! A store whose commits wait until the test lets them go.
+
+use tandem_model::ids::Timestamp;
+use tandem_store::{Commit, CommitResult, Error, Store};
+use tokio::sync::watch;
+
+/// A store with a gate before its commits.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldStore<S> {
+    store: S,
+    open: watch::Sender<bool>,
+    waiting: watch::Sender<usize>,
+}
+
+impl<S: Store> HeldStore<S> {
+    /// Open at first.
+    pub(crate) fn new(store: S) -> Self {
+        Self { store, open: watch::Sender::new(true), waiting: watch::Sender::new(0) }
+    }
+
+    /// From now on commits wait.
+    pub(crate) fn hold(&self) {
+        self.open.send_replace(false);
+    }
+
+    pub(crate) fn let_go(&self) {
+        self.open.send_replace(true);
+    }
+
+    /// Returns once a commit waits at the gate.
+    pub(crate) async fn until_waiting(&self) {
+        self.waiting.subscribe().wait_for(|waiting| *waiting > 0).await.expect("we hold the sender");
+    }
+}
+
+impl<S: Store> Store for HeldStore<S> {
+    type Snapshot = S::Snapshot;
+
+    async fn snapshot(&self) -> Result<S::Snapshot, Error> {
+        self.store.snapshot().await
+    }
+
+    async fn snapshot_at(&self, at: Timestamp) -> Result<S::Snapshot, Error> {
+        self.store.snapshot_at(at).await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<CommitResult, Error> {
+        self.waiting.send_modify(|waiting| *waiting += 1);
+        self.open.subscribe().wait_for(|open| *open).await.expect("we hold the sender");
+        self.waiting.send_modify(|waiting| *waiting -= 1);
+        self.store.commit(commit).await
+    }
+}
