@@ -275,7 +275,7 @@ impl<S: Store> Flow<S> {
                 None => self.engine.store.snapshot().await,
             };
             let view = partition.durable_view(base.map_err(refused)?);
-            return Ok((view, (row, Seen { source: Source::Base, value: None })));
+            return Ok((view, (row, Seen { source: Source::Base, value: None, at: 0 })));
         }
         let view = partition.view().await.map_err(refused)?;
         let seen = view.read(std::slice::from_ref(&row)).await.map_err(refused)?;
@@ -465,6 +465,10 @@ fn step_of(broken: Broken) -> Step {
         Broken::Failure { cause, retryable: true } => Step::Failed(cause),
         Broken::Failure { cause, retryable: false } => Step::Decided(Outcome::Failed, cause),
         Broken::Lost(cause) => Step::Lost(cause),
+        Broken::Stale(rows) => {
+            let blame = rows.iter().filter_map(|row| instance_of(row)).collect();
+            Step::Conflict { blame, solo: false, sequential: false }
+        }
         Broken::Ring => Step::Conflict { blame: Vec::new(), solo: false, sequential: true },
         Broken::Store(error) => Step::Refused(error.to_string()),
     }

@@ -59,6 +59,8 @@ pub(crate) enum Event {
     Read { read: u64, state: String, what: ReadWhat },
     /// It returned. The last event.
     Finished(Finished),
+    /// User code asked for more at once than is kept. The last event.
+    Flooded,
     /// The worker is gone, or was dropped. The last event.
     Lost(String),
 }
@@ -112,8 +114,7 @@ pub(crate) struct Session {
 impl Session {
     /// The next thing user code wants. A session that ended without a word was flooded by its worker.
     pub(crate) async fn next(&mut self) -> Event {
-        let lost = || Event::Lost(format!("the worker asked for more than {EVENTS_QUEUED_MAX} things at once"));
-        self.events.recv().await.unwrap_or_else(lost)
+        self.events.recv().await.unwrap_or(Event::Flooded)
     }
 
     /// Answers a call or read. If the worker is gone, [`Session::next`] says so.

@@ -196,7 +196,7 @@ impl<S: Store> Partition<S> {
         if view.epoch() != inner.epoch {
             return Err(Stale { rows: Vec::new() });
         }
-        let stale = sealing.reads.changed_since(&inner.sealed, view.version());
+        let stale = sealing.reads.changed(&inner.sealed);
         if !stale.is_empty() {
             return Err(Stale { rows: stale });
         }

@@ -315,6 +315,11 @@ impl<S: Store> Runtime<S> {
         let topology = engine.topology.load_full();
         let isolation = engine.check(&topology, &request)?;
         self.check_past(&request).await?;
+        if isolation != Isolation::ReadOnly
+            && let Some(ended) = self.answered(&request).await?
+        {
+            return Ok(ended);
+        }
         let (flow, request) = (request.flow, Arc::new(request));
         let max = topology.limits.flows_in_flight_max;
         match engine.registry.begin(&request, max) {
@@ -325,15 +330,28 @@ impl<S: Store> Runtime<S> {
             Begun::Mismatch => Err(mismatch(&request)),
             Begun::Busy(in_flight) => Err(NotAccepted::Busy { in_flight, max }),
             Begun::First { outcome, cancel, attempt } => {
-                let (checked, is_new) = oneshot::channel();
+                engine.metrics.accepted(&request.instance.function);
                 let progress = Box::new(move |number| attempt.store(number, Ordering::Relaxed));
-                let runner = Runner { runtime: self.clone(), request, topology, isolation, cancel, progress, checked };
+                let runner = Runner { runtime: self.clone(), request, topology, isolation, cancel, progress };
                 tasks::spawn(TaskKind::Flow, runner.run());
-                match is_new.await {
-                    Ok(Ok(())) => Ok(Accepted { flow, outcome }),
-                    Ok(Err(refused)) => Err(refused),
-                    Err(_) => unavailable("the runtime is stopping"),
-                }
+                Ok(Accepted { flow, outcome })
+            }
+        }
+    }
+
+    /// The answer to a request that has ended before. It is looked for before the request is entered, so that a
+    /// request with another body is never in the way of those with the right one.
+    async fn answered(&self, request: &Request) -> Result<Option<Accepted>, NotAccepted> {
+        let found = self.earlier(request.flow).await;
+        match found.map_err(|error| NotAccepted::Unavailable(error.to_string()))? {
+            None => Ok(None),
+            Some(record) if record.digest != request.digest => Err(mismatch(request)),
+            Some(record) => {
+                self.engine.metrics.repeated(&request.instance.function);
+                let (sender, outcome) = oneshot::channel();
+                // The receiver is right here.
+                let _ = sender.send(Ended { record: Arc::new(record), repeated: true });
+                Ok(Some(Accepted { flow: request.flow, outcome }))
             }
         }
     }
@@ -444,7 +462,6 @@ struct Runner<S: Store> {
     isolation: Isolation,
     cancel: CancellationToken,
     progress: Box<dyn Fn(u32) + Send + Sync>,
-    checked: oneshot::Sender<Result<(), NotAccepted>>,
 }
 
 /// Takes a flow out of the registry even if its task panics.
@@ -466,19 +483,6 @@ impl<S: Store> Runner<S> {
         let flow_id = self.request.flow;
         engine.metrics.flow_began();
         let _leaving = Leaving { engine: Arc::clone(&engine), request: Arc::clone(&self.request) };
-        if self.isolation != Isolation::ReadOnly {
-            match self.runtime.earlier(flow_id).await {
-                Ok(None) => {}
-                Ok(Some(record)) => return self.repeated(record),
-                Err(error) => {
-                    // Whoever asked may have gone.
-                    let _ = self.checked.send(Err(NotAccepted::Unavailable(error.to_string())));
-                    return;
-                }
-            }
-        }
-        engine.metrics.accepted(&self.request.instance.function);
-        let _ = self.checked.send(Ok(()));
         let digest = self.request.digest;
         let flow = engine.flow(self.request, self.topology, self.isolation, self.cancel, self.progress);
         match flow.run().await {
@@ -492,16 +496,5 @@ impl<S: Store> Runner<S> {
             Left::Repeated(_) | Left::Consumed => {}
             Left::Abandoned(why) => warn!(flow = %flow_id, why, "a flow was given up without an outcome"),
         }
-    }
-
-    fn repeated(self, record: FlowRecord) {
-        let engine = &self.runtime.engine;
-        if record.digest != self.request.digest {
-            let _ = self.checked.send(Err(mismatch(&self.request)));
-            return;
-        }
-        engine.metrics.repeated(&self.request.instance.function);
-        let _ = self.checked.send(Ok(()));
-        engine.registry.end(self.request.flow, &Arc::new(record), true);
     }
 }

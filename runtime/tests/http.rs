@@ -1,5 +1,7 @@
 //! The ingress and the admin port over HTTP, in front of real functions and the store in memory.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,7 +48,7 @@ impl Counter {
     /// Takes its time.
     async fn slow(ctx: &Ctx<CounterState>) -> Result<i64> {
         ctx.state.count.set(-1);
-        tokio::time::sleep(Duration::from_secs(600)).await;
+        tokio::time::sleep(Duration::from_mins(10)).await;
         Ok(0)
     }
 
@@ -274,6 +276,25 @@ async fn new_routes_are_taken_up() {
     assert_eq!(site.post("/neu/a", &[], "1").await.status, 200);
 }
 
+/// Break it: leave a worker that the topology does not name any more in the pool of its function.
+#[tokio::test]
+async fn flows_go_to_the_workers_that_the_topology_names() {
+    let site = Site::start().await;
+    assert_eq!(site.post("/counters/a", &[], "1").await.json(), json!(1));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = tandem::Server::new(Counter).bind(listener).unwrap();
+    let mut topology = (*site.kit.runtime().topology()).clone();
+    for function in topology.functions.values_mut() {
+        function.workers[0].url = format!("http://{}", server.address());
+    }
+    tokio::spawn(server.run_until(std::future::pending()));
+    site.kit.runtime().set_topology(topology);
+    for count in 2..10 {
+        let answer = site.post("/counters/a", &[("tandem-deadline", "3s")], "1").await;
+        assert_eq!((answer.status.as_u16(), answer.json()), (200, json!(count)));
+    }
+}
+
 #[tokio::test]
 async fn admin_shows_flows_state_and_metrics() {
     let site = Site::start().await;
@@ -310,7 +331,7 @@ async fn admin_runs_handlers_but_not_for_web_pages() {
 async fn nonsense_on_the_wire_disturbs_nobody() {
     let site = Site::start().await;
     let address = site.http.trim_start_matches("http://").to_owned();
-    let many_headers: String = (0..200).map(|n| format!("x-{n}: y\r\n")).collect();
+    let many_headers = "x-a: y\r\n".repeat(200);
     for bytes in [
         b"\x00\xff\xfe nonsense\r\n\r\n".to_vec(),
         format!("GET / HTTP/1.1\r\n{many_headers}\r\n").into_bytes(),

@@ -268,6 +268,11 @@ impl Tree {
         (&call.instance, &call.handler, call.depth)
     }
 
+    /// Who made a call, or took it over from a caller that returned before it; nobody for the entry.
+    pub fn parent(&self, call: CallId) -> Option<CallId> {
+        self.calls[call.0].parent
+    }
+
     /// Number of calls so far, the entry included.
     pub fn len(&self) -> usize {
         self.calls.len()

@@ -128,7 +128,7 @@ pub struct FlowRecord {
     pub accepted_unix_ms: u64,
     /// From acceptance to the decision, in microseconds.
     pub duration_us: u64,
-    /// The calls of the last attempt, in the order they began; at most [`crate::limits::TRACE_CALLS_MAX`].
+    /// The calls of the last attempt, each followed by those it made; at most [`crate::limits::TRACE_CALLS_MAX`].
     pub calls: Vec<CallTrace>,
 }
 

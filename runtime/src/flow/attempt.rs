@@ -42,6 +42,8 @@ pub(super) enum Broken {
     Failure { cause: Cause, retryable: bool },
     /// The worker went away or was dropped.
     Lost(Cause),
+    /// Rows that it read have changed: going on would be in vain.
+    Stale(Vec<bytes::Bytes>),
     /// Calls of the flow wait for each other in a ring.
     Ring,
     /// The store could not answer.

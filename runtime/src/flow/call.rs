@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use super::attempt::{Attempt, Broken, CallEnd, CallFuture};
 use super::reads::MapRead;
-use crate::host::{Answer, Event, Finished, Invocation, Lease, Session};
+use crate::host::{Answer, EVENTS_QUEUED_MAX, Event, Finished, Invocation, Lease, Session};
 
 /// Takes calls that outlive the handler that made them. Bounded by the number of calls a flow may make.
 pub(super) type Outliving<'a> = mpsc::UnboundedSender<CallFuture<'a>>;
@@ -52,7 +52,9 @@ impl<S: Store> Attempt<'_, S> {
                 CallEnd::Broken(Broken::Failure { cause, .. } | Broken::Lost(cause)) => {
                     CallStatus::Failed(cause.detail.clone())
                 }
-                CallEnd::Broken(Broken::Ring | Broken::Store(_)) | CallEnd::Discarded => CallStatus::Stopped,
+                CallEnd::Broken(Broken::Ring | Broken::Stale(_) | Broken::Store(_)) | CallEnd::Discarded => {
+                    CallStatus::Stopped
+                }
             };
             let was_discarded = self.tree().is_discarded(call);
             if matches!(end, CallEnd::Rejected(_)) {
@@ -76,7 +78,7 @@ impl<S: Store> Attempt<'_, S> {
         };
         if call != CallId::ENTRY {
             self.wait_for_turn(call).await?;
-            self.wait_if_contended(&instance).await;
+            self.wait_if_contended(&instance).await?;
         }
         let lease = self.engine.host.lease(&instance.function, call == CallId::ENTRY).await;
         let declared = self.declared(&instance, &handler);
@@ -119,11 +121,16 @@ impl<S: Store> Attempt<'_, S> {
         }
     }
 
-    async fn wait_if_contended(&self, instance: &Instance) {
-        let is_reader = self.isolation == Isolation::ReadOnly;
-        if !is_reader && self.engine.turns.is_contended(instance, Instant::now()) {
-            self.held.try_take(instance).await;
+    /// Takes the turn on an instance that is fought over, and then moves the view to the present, so that what the
+    /// flows before it did is seen. A flow of isolation Snapshot keeps its one snapshot, so it would gain nothing.
+    async fn wait_if_contended(&self, instance: &Instance) -> Result<(), Broken> {
+        let gains = self.isolation == Isolation::Serializable;
+        if !gains || !self.engine.turns.is_contended(instance, Instant::now()) {
+            return Ok(());
         }
+        self.held.try_take(instance).await;
+        let reads = self.reads.lock().await;
+        self.view.extend(&reads).map_err(Broken::Stale)
     }
 
     fn invocation(
@@ -179,9 +186,13 @@ impl<S: Store> Attempt<'_, S> {
                     }
                     Event::Finished(finished) => {
                         if !children.is_empty() {
-                            outlive(&outliving, drain(children));
+                            outlive(&outliving, self.unless_discarded(call, drain(children)));
                         }
                         return self.finish(call, &instance, lease, finished, read_only);
+                    }
+                    Event::Flooded => {
+                        let detail = format!("more than {EVENTS_QUEUED_MAX} calls and reads at the same time");
+                        return Err(Broken::fatal("fan-out", detail, &instance));
                     }
                     Event::Lost(why) => {
                         return Err(Broken::Lost(Cause::new("worker-lost", why).at(&instance)));

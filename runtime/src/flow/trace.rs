@@ -35,21 +35,36 @@ impl Traces {
         }
     }
 
-    /// For the record. Calls of a rejected caller that did their work count as undone.
+    /// For the record: each call followed by those it made. Calls of a rejected caller that did their work count as
+    /// undone.
     pub(super) fn of(&self, tree: &Tree) -> Vec<CallTrace> {
-        let traces = (0..).zip(&self.calls).map(|(index, traced)| {
-            let call = CallId::from_index(index);
-            let (instance, handler, depth) = tree.target(call);
-            let undone = traced.status == CallStatus::Done && tree.is_discarded(call);
-            CallTrace {
-                depth: u16::try_from(depth.saturating_sub(1)).unwrap_or(u16::MAX),
-                instance: instance.clone(),
-                handler: handler.clone(),
-                duration_us: traced.duration_us.unwrap_or_else(|| micros(traced.started)),
-                status: if undone { CallStatus::Undone } else { traced.status.clone() },
+        let mut children: Vec<Vec<usize>> = vec![Vec::new(); self.calls.len()];
+        for index in 1..self.calls.len() {
+            let parent = tree.parent(CallId::from_index(index)).map_or(0, CallId::index);
+            if let Some(siblings) = children.get_mut(parent) {
+                siblings.push(index);
             }
-        });
-        traces.collect()
+        }
+        let mut traces = Vec::with_capacity(self.calls.len());
+        let mut stack: Vec<(usize, u16)> = if self.calls.is_empty() { Vec::new() } else { vec![(0, 0)] };
+        while let Some((index, depth)) = stack.pop() {
+            traces.push(self.trace(tree, index, depth));
+            stack.extend(children[index].iter().rev().map(|child| (*child, depth.saturating_add(1))));
+        }
+        traces
+    }
+
+    fn trace(&self, tree: &Tree, index: usize, depth: u16) -> CallTrace {
+        let (call, traced) = (CallId::from_index(index), &self.calls[index]);
+        let (instance, handler, _) = tree.target(call);
+        let undone = traced.status == CallStatus::Done && tree.is_discarded(call);
+        CallTrace {
+            depth,
+            instance: instance.clone(),
+            handler: handler.clone(),
+            duration_us: traced.duration_us.unwrap_or_else(|| micros(traced.started)),
+            status: if undone { CallStatus::Undone } else { traced.status.clone() },
+        }
     }
 }
 

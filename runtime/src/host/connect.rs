@@ -85,13 +85,11 @@ async fn keep_stream(host: Arc<Host>, endpoint: Endpoint, functions: Vec<Functio
     let mut backoff = REDIAL_BACKOFF;
     let mut last_warning = String::new();
     loop {
-        let ended = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            ended = run_once(&host, &endpoint, &functions, &stop) => ended,
-        };
+        // It watches `stop` itself: cut off from outside, it would leave its worker in the pool.
+        let ended = run_once(&host, &endpoint, &functions, &stop).await;
         match ended {
             Ok(()) => return,
+            Err(_) if stop.is_cancelled() => return,
             Err(ended) => {
                 let (reason, text) = (ended.reason(), ended.to_string());
                 // A worker that is still starting would fill the log with the same line.
@@ -110,12 +108,25 @@ async fn keep_stream(host: Arc<Host>, endpoint: Endpoint, functions: Vec<Functio
     }
 }
 
+/// Dials, and runs the stream to its end. `Ok` if it ended because of `stop`.
 async fn run_once(
     host: &Arc<Host>,
     endpoint: &Endpoint,
     functions: &[FunctionName],
     stop: &CancellationToken,
 ) -> Result<(), Ended> {
+    let (frames, incoming) = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        dialled = dial(endpoint) => dialled?,
+    };
+    // What watches `stop` from here on also lets go of the worker; dropped half way, it would stay in its pools.
+    run_link(host, functions, frames, incoming, stop).await
+}
+
+type Dialled = (mpsc::Sender<wire::RuntimeFrame>, tonic::Streaming<wire::AttachResponse>);
+
+async fn dial(endpoint: &Endpoint) -> Result<Dialled, Ended> {
     let unreachable = |error: &dyn std::error::Error| Ended::Unreachable(chain(error));
     let channel = tonic::transport::Endpoint::from_shared(endpoint.url.clone())
         .map_err(|error| unreachable(&error))?
@@ -136,7 +147,7 @@ async fn run_once(
     let attached = timeout(CONNECT_TIME_MAX, client.attach(batches(queued))).await;
     let attached = attached.map_err(|_| Ended::Unreachable("it did not accept the stream in time".to_owned()))?;
     let incoming = attached.map_err(|status| Ended::Unreachable(status.to_string()))?.into_inner();
-    run_link(host, functions, frames, incoming, stop).await
+    Ok((frames, incoming))
 }
 
 /// Runs a stream to its end, whatever carries it.
@@ -148,7 +159,11 @@ pub(super) async fn run_link(
     stop: &CancellationToken,
 ) -> Result<(), Ended> {
     let mut incoming = incoming;
-    let first = timeout(WELCOME_TIME_MAX, incoming.next()).await;
+    let first = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        first = timeout(WELCOME_TIME_MAX, incoming.next()) => first,
+    };
     let first = first.map_err(|_| Ended::Refused("it did not say welcome in time".to_owned()))?;
     let (welcome, rest) = split_welcome(first)?;
     let (sdk, credit) = (welcome.sdk.clone(), welcome.credit.max(1));

@@ -95,7 +95,7 @@ impl Link {
         let mut sessions = self.lock();
         sessions.closed = Some(why.to_owned());
         for (_, open) in sessions.open.drain() {
-            // A full queue closes without a last word, which counts as lost as well.
+            // A full queue closes without a last word, which counts as flooded.
             let _ = open.events.try_send(Event::Lost(why.to_owned()));
         }
     }

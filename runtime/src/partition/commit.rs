@@ -43,7 +43,10 @@ impl<S: Store> Partition<S> {
                 biased;
                 () = self.work.notified() => {}
                 () = stop.cancelled() => {
-                    if self.lock().queue.is_empty() {
+                    let mut inner = self.lock();
+                    if inner.queue.is_empty() {
+                        // What is sealed from now on would wait for ever.
+                        inner.stopped.get_or_insert_with(|| "the runtime is stopping".to_owned());
                         return;
                     }
                 }
@@ -186,7 +189,7 @@ impl Inner {
                 }
             }
             let seen_at = flow.base;
-            ranges.extend(flow.reads.ranges().iter().map(|range| RangeRead { range: range.clone(), seen_at }));
+            ranges.extend(flow.reads.ranges().iter().map(|seen| RangeRead { range: seen.range.clone(), seen_at }));
         }
         let reads = reads.into_iter();
         let reads =
@@ -210,6 +213,6 @@ impl SealedFlow {
     fn touches(&self, key: &Bytes) -> bool {
         self.reads.get(key).is_some()
             || self.written.contains(key)
-            || self.reads.ranges().iter().any(|range| range.contains(key))
+            || self.reads.ranges().iter().any(|seen| seen.range.contains(key))
     }
 }

@@ -21,6 +21,8 @@ pub(crate) enum Source {
 pub(crate) struct Seen {
     pub(crate) source: Source,
     pub(crate) value: Option<Bytes>,
+    /// Version of the view when it was read: nothing sealed later may have changed it.
+    pub(crate) at: u64,
 }
 
 /// All rows and ranges that the calls of a flow read, rejected calls included: their "no" rests on what they saw.
@@ -28,27 +30,35 @@ pub(crate) struct Seen {
 pub(crate) struct ReadSet {
     rows: HashMap<Bytes, Seen>,
     /// Ranges as seen in the base. Rows that were seen in sealed flows are cut out, and are in `rows`.
-    ranges: Vec<KeyRange>,
+    ranges: Vec<SeenRange>,
+}
+
+/// A range of the base, and the version of the view when it was scanned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SeenRange {
+    pub(crate) range: KeyRange,
+    pub(crate) at: u64,
 }
 
 impl ReadSet {
-    /// Notes a row. The view does not change, so the first note of a row is as good as any.
+    /// Notes a row. The first note of a row stays: it is the one that has to hold for the longest.
     pub(crate) fn add(&mut self, row: Bytes, seen: Seen) {
         self.rows.entry(row).or_insert(seen);
     }
 
     /// Notes a range, and which of its rows were seen in sealed flows (in key order).
-    pub(crate) fn add_range(&mut self, range: KeyRange, sealed: Vec<(Bytes, Seen)>) {
+    pub(crate) fn add_range(&mut self, range: KeyRange, at: u64, sealed: Vec<(Bytes, Seen)>) {
         let mut start = range.start;
         for (row, seen) in sealed {
             if start < row {
-                self.ranges.push(KeyRange { start: start.clone(), end: Some(row.clone()) });
+                let range = KeyRange { start: start.clone(), end: Some(row.clone()) };
+                self.ranges.push(SeenRange { range, at });
             }
             start = successor(&row);
             self.add(row, seen);
         }
         if range.end.as_ref().is_none_or(|end| start < *end) {
-            self.ranges.push(KeyRange { start, end: range.end });
+            self.ranges.push(SeenRange { range: KeyRange { start, end: range.end }, at });
         }
     }
 
@@ -63,7 +73,7 @@ impl ReadSet {
     }
 
     /// All ranges of the base.
-    pub(crate) fn ranges(&self) -> &[KeyRange] {
+    pub(crate) fn ranges(&self) -> &[SeenRange] {
         &self.ranges
     }
 
@@ -74,10 +84,12 @@ impl ReadSet {
         Self { rows: rows.collect(), ranges: Vec::new() }
     }
 
-    /// Rows of it that a flow sealed after `version` wrote.
-    pub(crate) fn changed_since(&self, sealed: &SealedRows, version: u64) -> Vec<Bytes> {
-        let rows = self.rows.keys().filter(|row| sealed.is_changed(row, version)).cloned();
-        let in_ranges = self.ranges.iter().flat_map(|range| sealed.changed_in(range.bounds(), version)).cloned();
+    /// Rows of it that a flow wrote which was sealed after they were read.
+    pub(crate) fn changed(&self, sealed: &SealedRows) -> Vec<Bytes> {
+        let rows = self.rows.iter().filter(|(row, seen)| sealed.is_changed(row, seen.at)).map(|(row, _)| row.clone());
+        let changed_in =
+            |seen: &SeenRange| sealed.changed_in(seen.range.bounds(), seen.at).cloned().collect::<Vec<_>>();
+        let in_ranges = self.ranges.iter().flat_map(changed_in);
         rows.chain(in_ranges).collect()
     }
 }
@@ -101,22 +113,24 @@ mod tests {
     #[test]
     fn rows_seen_in_sealed_flows_are_cut_out_of_a_range() {
         let mut reads = ReadSet::default();
-        let seen = Seen { source: Source::Sealed(7), value: None };
-        reads.add_range(KeyRange { start: row("a"), end: Some(row("z")) }, vec![(row("m"), seen.clone())]);
+        let seen = Seen { source: Source::Sealed(7), value: None, at: 8 };
+        reads.add_range(KeyRange { start: row("a"), end: Some(row("z")) }, 8, vec![(row("m"), seen.clone())]);
         let after_m = Bytes::from_static(b"m\0");
         let expected =
             [KeyRange { start: row("a"), end: Some(row("m")) }, KeyRange { start: after_m, end: Some(row("z")) }];
-        assert_eq!(reads.ranges(), expected);
+        let ranges: Vec<KeyRange> = reads.ranges().iter().map(|seen| seen.range.clone()).collect();
+        assert_eq!(ranges, expected);
         assert_eq!(reads.get(&row("m")), Some(&seen));
     }
 
     #[test]
     fn a_phantom_is_a_change() {
         let mut reads = ReadSet::default();
-        reads.add_range(KeyRange { start: row("a"), end: Some(row("z")) }, Vec::new());
+        reads.add_range(KeyRange { start: row("a"), end: Some(row("z")) }, 4, Vec::new());
         let mut sealed = SealedRows::default();
+        sealed.insert(row("k"), 4, Some(row("seen")));
+        assert!(reads.changed(&sealed).is_empty());
         sealed.insert(row("k"), 5, Some(row("new")));
-        assert_eq!(reads.changed_since(&sealed, 4), [row("k")]);
-        assert!(reads.changed_since(&sealed, 5).is_empty());
+        assert_eq!(reads.changed(&sealed), [row("k")]);
     }
 }

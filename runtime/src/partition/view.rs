@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tandem_store::{Error, KeyRange, Snapshot, Store};
@@ -16,7 +17,7 @@ pub(crate) struct View<S: Store> {
     /// Versions up to here are in the base.
     base_version: u64,
     /// Versions up to here are visible.
-    version: u64,
+    version: AtomicU64,
     epoch: u64,
     /// Whether sealed rows are visible; they are not in views for read-only flows.
     live: bool,
@@ -57,7 +58,7 @@ impl<S: Store> Partition<S> {
             }
         };
         let inner = self.lock();
-        let (version, epoch) = (inner.next_version - 1, inner.epoch);
+        let (version, epoch) = (AtomicU64::new(inner.next_version - 1), inner.epoch);
         drop(inner);
         Ok(View { partition: Arc::clone(self), base, base_version, version, epoch, live: true })
     }
@@ -65,7 +66,14 @@ impl<S: Store> Partition<S> {
     /// A view of a durable snapshot alone, for flows that only read.
     pub(crate) fn durable_view(self: &Arc<Self>, base: S::Snapshot) -> View<S> {
         let base_version = self.enter();
-        View { partition: Arc::clone(self), base, base_version, version: base_version, epoch: 0, live: false }
+        View {
+            partition: Arc::clone(self),
+            base,
+            base_version,
+            version: AtomicU64::new(base_version),
+            epoch: 0,
+            live: false,
+        }
     }
 
     fn enter(&self) -> u64 {
@@ -100,8 +108,23 @@ impl<S: Store> View<S> {
         &self.base
     }
 
-    pub(crate) fn version(&self) -> u64 {
-        self.version
+    fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Moves the view to the present, if everything that was read so far is still so; else says what has changed.
+    ///
+    /// Waiting for a turn would be in vain without it. What is being read at this moment is noted with the version it
+    /// is read at, and validated by it. (The idea is the timestamp extension of Riegel, Felber and Fetzer, "A Lazy
+    /// Snapshot Algorithm with Eager Validation", 2006.)
+    pub(crate) fn extend(&self, reads: &ReadSet) -> Result<(), Vec<Bytes>> {
+        let inner = self.partition.lock();
+        let changed = if inner.epoch == self.epoch { reads.changed(&inner.sealed) } else { Vec::new() };
+        if changed.is_empty() {
+            self.version.store(inner.next_version - 1, Ordering::Release);
+            return Ok(());
+        }
+        Err(changed)
     }
 
     pub(crate) fn epoch(&self) -> u64 {
@@ -110,7 +133,8 @@ impl<S: Store> View<S> {
 
     /// Reads rows, in their order, with at most one batch read of the store.
     pub(crate) async fn read(&self, rows: &[Bytes]) -> Result<Vec<Seen>, Error> {
-        let mut found = self.read_sealed(rows);
+        let version = self.version();
+        let mut found = self.read_sealed(rows, version);
         let missing: Vec<Bytes> =
             rows.iter().zip(&found).filter(|(_, seen)| seen.is_none()).map(|(row, _)| row.clone()).collect();
         let mut values = match missing.as_slice() {
@@ -120,24 +144,26 @@ impl<S: Store> View<S> {
         }
         .into_iter();
         for seen in found.iter_mut().filter(|seen| seen.is_none()) {
-            *seen = Some(Seen { source: Source::Base, value: values.next().flatten() });
+            *seen = Some(Seen { source: Source::Base, value: values.next().flatten(), at: version });
         }
         Ok(found.into_iter().flatten().collect())
     }
 
-    fn read_sealed(&self, rows: &[Bytes]) -> Vec<Option<Seen>> {
+    fn read_sealed(&self, rows: &[Bytes], at: u64) -> Vec<Option<Seen>> {
         if !self.live {
             return vec![None; rows.len()];
         }
         let inner = self.partition.lock();
-        let sealed = rows.iter().map(|row| inner.sealed.get(row, self.base_version, self.version));
-        let seen = sealed.map(|found| found.map(|(version, value)| Seen { source: Source::Sealed(version), value }));
+        let sealed = rows.iter().map(|row| inner.sealed.get(row, self.base_version, at));
+        let seen =
+            sealed.map(|found| found.map(|(version, value)| Seen { source: Source::Sealed(version), value, at }));
         seen.collect()
     }
 
     /// Scans rows, the flow's own writes included, and notes in `reads` exactly the range that was looked at.
     pub(crate) async fn scan(&self, request: ScanRequest, reads: &mut ReadSet) -> Result<Scanned, Error> {
-        let sealed = self.scan_sealed(&request.range);
+        let version = self.version();
+        let sealed = self.scan_sealed(&request.range, version);
         let patches = sealed.len() + request.own.len();
         // Each patch hides at most one row of the base, so this many base rows are enough for a full page.
         let wanted = request.limit.saturating_add(patches).saturating_add(1);
@@ -156,17 +182,17 @@ impl<S: Store> View<S> {
         rows.truncate(request.limit);
         let seen = seen_range(request.range, rows.last().filter(|_| more).map(|(row, _)| row), request.reverse);
         let sealed = sealed.into_iter().filter(|(row, _)| seen.contains(row)).collect();
-        reads.add_range(seen, sealed);
+        reads.add_range(seen, version, sealed);
         Ok(Scanned { rows, more })
     }
 
-    fn scan_sealed(&self, range: &KeyRange) -> Vec<(Bytes, Seen)> {
+    fn scan_sealed(&self, range: &KeyRange, at: u64) -> Vec<(Bytes, Seen)> {
         if !self.live {
             return Vec::new();
         }
         let inner = self.partition.lock();
-        let rows = inner.sealed.range(range.bounds(), self.base_version, self.version);
-        rows.map(|(row, version, value)| (row, Seen { source: Source::Sealed(version), value })).collect()
+        let rows = inner.sealed.range(range.bounds(), self.base_version, at);
+        rows.map(|(row, version, value)| (row, Seen { source: Source::Sealed(version), value, at })).collect()
     }
 }
 

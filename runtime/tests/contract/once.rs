@@ -10,7 +10,7 @@ use crate::script::{Step, node, point, reach, reached};
 use crate::stage::{Stage, Worker, embedded_stage, end_of, eventually, topology};
 use crate::web::Web;
 
-// To see it fail: let `Registry::begin` join nobody, and look for no record in `Runner::run` and in `Flow::open`.
+// To see it fail: let `Registry::begin` join nobody, and look for no record in `Runtime::answered` and in `Flow::open`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_equal_requests_run_once_and_get_equal_answers() {
     let (stage, _directory) = embedded_stage().await;
@@ -26,7 +26,7 @@ async fn fifty_equal_requests_run_once_and_get_equal_answers() {
     }
 }
 
-// To see it fail: leave the digest out of `Registry::begin` (while it runs) and of `Runner::repeated` (afterwards).
+// To see it fail: leave the digest out of `Registry::begin` (while it runs) and of `Runtime::answered` (afterwards).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_id_with_another_body_is_refused() {
     let (stage, _directory) = embedded_stage().await;
@@ -60,7 +60,7 @@ async fn reopen(directory: &std::path::Path) -> EmbeddedStore {
     opened.into_inner().unwrap()
 }
 
-// To see it fail: look for no record in `Runner::run` and in `Flow::open`.
+// To see it fail: look for no record in `Runtime::answered` and in `Flow::open`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_runtime_answers_from_the_record() {
     let directory = tempfile::tempdir().unwrap();

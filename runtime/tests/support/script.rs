@@ -66,7 +66,7 @@ pub(crate) enum Step {
     Panic,
     /// Counts at a point.
     Reach(String),
-    /// Waits until a point was reached so often.
+    /// Waits until a point was reached so often. Reaches the point that [`gone`] names if it is cancelled meanwhile.
     Await(String, u64),
     /// Only on this attempt.
     OnAttempt(u32, Vec<Step>),
@@ -179,7 +179,11 @@ async fn one(ctx: &Ctx<Cells>, step: Step, result: i64) -> Result<i64> {
         Step::Break => return Err(tandem::Error::retryable("as told")),
         Step::Panic => panic!("as told"),
         Step::Reach(name) => reach(&name),
-        Step::Await(name, count) => until(&name, count).await,
+        Step::Await(name, count) => {
+            let mut leaving = Leaving(Some(gone(&name)));
+            until(&name, count).await;
+            leaving.0 = None;
+        }
         Step::OnAttempt(attempt, steps) if ctx.attempt() == attempt => return play(ctx, steps, result).await,
         Step::OnAttempt(..) => {}
         Step::Emit(egress, number) => ctx.emit(egress, number),
@@ -227,6 +231,21 @@ static POINTS: LazyLock<Mutex<HashMap<String, watch::Sender<u64>>>> = LazyLock::
 pub(crate) fn point(what: &str) -> String {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     format!("{what}-{}", NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Where it shows that a handler which waited at a point was cancelled.
+pub(crate) fn gone(name: &str) -> String {
+    format!("{name}-gone")
+}
+
+struct Leaving(Option<String>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(name) = &self.0 {
+            reach(name);
+        }
+    }
 }
 
 fn sender(name: &str) -> watch::Sender<u64> {

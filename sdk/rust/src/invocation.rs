@@ -51,6 +51,8 @@ struct Progress {
     last_id: u64,
     /// What went wrong where no result could say it: in `set`, `send`, `emit` or `spawn`.
     broken: Option<Error>,
+    /// The handler has returned. Answers that are still under way are for calls that it did not wait for.
+    finished: bool,
 }
 
 /// What an invocation did to one entry of a map.
@@ -212,20 +214,23 @@ impl Invocation {
 
     /// Hands an answer to the call that waits for it. False if no call of that id was made, or it has its answer.
     pub(crate) fn call_done(&self, call_id: u64, result: proto::call_done::Result) -> bool {
-        let waiting = self.progress().calls.remove(&call_id);
+        let mut progress = self.progress();
+        let waiting = progress.calls.remove(&call_id);
         // A call whose future was dropped does not want its answer any more.
-        waiting.map(|tx| tx.send(result)).is_some()
+        waiting.map(|tx| tx.send(result)).is_some() || progress.finished
     }
 
     /// Hands an answer to the read that waits for it. False if no read of that id was made, or it has its answer.
     pub(crate) fn read_done(&self, done: proto::ReadDone) -> bool {
-        let waiting = self.progress().reads.remove(&done.read_id);
-        waiting.map(|tx| tx.send(done)).is_some()
+        let mut progress = self.progress();
+        let waiting = progress.reads.remove(&done.read_id);
+        waiting.map(|tx| tx.send(done)).is_some() || progress.finished
     }
 
     /// Ends the invocation: sends the result and, if it is a value, the effects.
     pub(crate) fn finish(&self, result: Result<Output>) {
-        let mut progress = std::mem::take(&mut *self.progress());
+        let emptied = Progress { finished: true, ..Progress::default() };
+        let mut progress = std::mem::replace(&mut *self.progress(), emptied);
         let result = match progress.broken.take() {
             Some(error) => Err(error),
             None => result,
