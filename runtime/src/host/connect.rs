@@ -98,7 +98,9 @@ async fn keep_stream(host: Arc<Host>, endpoint: Endpoint, functions: Vec<Functio
                 }
                 let was_connected = matches!(ended, Ended::Closed(_) | Ended::Nonsense(_));
                 if !was_connected {
-                    functions.iter().for_each(|function| host.metrics.worker_refused(function, reason));
+                    for function in &functions {
+                        host.metrics.worker_refused(function, reason);
+                    }
                 }
                 last_warning = text;
                 backoff = if was_connected { REDIAL_BACKOFF } else { (backoff * 2).min(REDIAL_BACKOFF_MAX) };
