@@ -20,7 +20,7 @@ lint: ## Checks format, lints, documentation, dependency directions and licences
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 	@tools=$$(./ci/tools.sh) && PATH="$$tools$$PATH" && \
 	  cargo deny --log-level error check bans licenses sources && \
-	  mdbook build docs --dest-dir ../target/book
+	  mdbook build docs --dest-dir "$(CURDIR)/target/book"
 
 fmt: ## Formats the code.
 	cargo fmt --all
@@ -30,7 +30,7 @@ bench: ## Measures what a request costs against a bare transaction of the store,
 	@target/release/tandem-bench
 
 docs: ## Builds the book into target/book.
-	@tools=$$(./ci/tools.sh) && PATH="$$tools$$PATH" && mdbook build docs --dest-dir ../target/book
+	@tools=$$(./ci/tools.sh) && PATH="$$tools$$PATH" && mdbook build docs --dest-dir "$(CURDIR)/target/book"
 
 generate: ## Writes anew what is generated and committed: CRDs and reference pages.
 	UPDATE_CRDS=1 UPDATE_DOCS=1 cargo test --quiet -p tandem-crds -p tandem-runtime

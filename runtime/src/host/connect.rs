@@ -97,6 +97,11 @@ async fn keep_stream(host: Arc<Host>, endpoint: Endpoint, functions: Vec<Functio
                     warn!(url = endpoint.url, reason = <&str>::from(reason), "no connection to worker: {text}");
                 }
                 let was_connected = matches!(ended, Ended::Closed(_) | Ended::Nonsense(_));
+                if !was_connected {
+                    for function in &functions {
+                        host.metrics.worker_refused(function, reason);
+                    }
+                }
                 last_warning = text;
                 backoff = if was_connected { REDIAL_BACKOFF } else { (backoff * 2).min(REDIAL_BACKOFF_MAX) };
             }
@@ -224,7 +229,7 @@ fn split_welcome(
     let mut frames = message.frames.into_iter();
     match frames.next().and_then(|frame| frame.frame) {
         Some(wire::worker_frame::Frame::Welcome(welcome)) => Ok((welcome, frames.collect())),
-        Some(_) | None => Err(Nonsense("its first frame is not a welcome".to_owned()).into()),
+        Some(_) | None => Err(Ended::Refused("its first frame is not a welcome".to_owned())),
     }
 }
 

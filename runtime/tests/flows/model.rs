@@ -90,7 +90,7 @@ fn step(random: &mut SmallRng, level: usize) -> Step {
         4 => Step::Read,
         5 => Step::Entry(entry),
         6 => Step::Count,
-        7 => Step::Need(random.random_range(-5..9)),
+        7 => Step::Need(random.random_range(-5..25)),
         8 => Step::Call(callee(random, level + 1)),
         9 => Step::Handle(callee(random, level + 1)),
         10 => Step::Spawn(other(&format!("s-{}", random.random_range(0..KEYS)), vec![Step::Add(1)])),
