@@ -53,6 +53,14 @@ struct Reply {
     emits: Vec<EmitReply>,
 }
 
+impl Reply {
+    /// Whether it has what belongs to the last step: it would be lost in another.
+    fn has_end(&self) -> bool {
+        let has_effects = !(self.writes.is_empty() && self.entries.is_empty());
+        self.result.is_some() || has_effects || !(self.sends.is_empty() && self.emits.is_empty())
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Reject {
@@ -171,8 +179,8 @@ impl Steps {
             if reply.calls.is_empty() && reply.reads.is_empty() {
                 return finished(reply);
             }
-            if reply.result.is_some() {
-                return Err(failure("the answer has both a result and calls or reads", false));
+            if reply.has_end() {
+                return Err(failure("a step that asks for calls or reads must not have a result or effects", false));
             }
             self.ask(reply).await?;
         }
@@ -199,6 +207,10 @@ impl Steps {
         if status != StatusCode::OK {
             let text: String = String::from_utf8_lossy(&body).chars().take(200).collect();
             return Err(failure(&format!("it answered {status}: {text}"), status.is_server_error()));
+        }
+        // serde would take a list for the fields in their order.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(failure("its answer cannot be read: it is not a JSON object", false));
         }
         serde_json::from_slice(&body).map_err(|error| failure(&format!("its answer cannot be read: {error}"), false))
     }
