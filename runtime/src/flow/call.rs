@@ -14,10 +14,12 @@ use tandem_model::topology::{Handler, Isolation};
 use tandem_store::Store;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
+use tracing::{Instrument, Span, info_span};
 
 use super::attempt::{Attempt, Broken, CallEnd, CallFuture};
 use super::reads::MapRead;
 use crate::host::{Answer, EVENTS_QUEUED_MAX, Event, Finished, Invocation, Lease, Session};
+use crate::telemetry;
 
 /// Takes calls that outlive the handler that made them. Bounded by the number of calls a flow may make.
 pub(super) type Outliving<'a> = mpsc::UnboundedSender<CallFuture<'a>>;
@@ -44,7 +46,8 @@ impl<S: Store> Attempt<'_, S> {
         if call == CallId::ENTRY {
             self.call_began(call);
         }
-        Box::pin(async move {
+        let span = self.call_span(call);
+        let run = async move {
             let end = self.run_call(call, payload, outliving).await.unwrap_or_else(CallEnd::Broken);
             let status = match &end {
                 CallEnd::Value(_) => CallStatus::Done,
@@ -62,7 +65,14 @@ impl<S: Store> Attempt<'_, S> {
             }
             self.call_ended(call, status);
             if was_discarded { CallEnd::Discarded } else { end }
-        })
+        };
+        Box::pin(run.instrument(span))
+    }
+
+    fn call_span(&self, call: CallId) -> Span {
+        let tree = self.tree();
+        let (instance, handler, _) = tree.target(call);
+        info_span!("call", %instance, %handler)
     }
 
     async fn run_call<'s>(
@@ -148,7 +158,7 @@ impl<S: Store> Attempt<'_, S> {
             payload,
             attempt: self.number,
             deadline: self.deadline.saturating_duration_since(Instant::now()),
-            traceparent: self.request.traceparent.clone().unwrap_or_default(),
+            traceparent: telemetry::outgoing(&Span::current(), self.request).unwrap_or_default(),
             states,
             read_only,
         }
