@@ -23,6 +23,7 @@ use tandem_model::topology::{
 use tandem_runtime::runtime::Options;
 use tandem_store::memory::MemoryStore;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use script::{PATIENCE, Step, To, other};
 use stage::{Stage, Worker, end_of, ended, eventually, topology};
@@ -103,10 +104,10 @@ fn returned(record: &Arc<FlowRecord>) -> Value {
 }
 
 async fn values(stage: &Stage<MemoryStore>, key: &str) -> BTreeMap<String, Value> {
-    let state = stage.runtime.state(&Instance::parse("wallet", key).unwrap(), None, 100).await.unwrap();
+    let stored = stage.runtime.state(&Instance::parse("wallet", key).unwrap(), None, 100).await.unwrap();
     let json = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap();
-    let values = state.values.iter().map(|(name, bytes)| (name.to_string(), json(bytes)));
-    let entries = state.entries.iter().map(|(name, key, bytes)| {
+    let values = stored.values.iter().map(|(name, bytes)| (name.to_string(), json(bytes)));
+    let entries = stored.entries.iter().map(|(name, key, bytes)| {
         let key = String::from_utf8(key.to_vec()).unwrap();
         (format!("{name}/{key}"), json(bytes))
     });
@@ -206,11 +207,11 @@ async fn odd() -> (Stage<MemoryStore>, Worker, Calls) {
     let (listener, calls) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Calls::default());
     let endpoint = http_endpoint(listener.local_addr().unwrap().port());
     let router = axum::Router::new().fallback(answers).with_state(calls.clone());
-    tokio::spawn(tandem_runtime::ingress::server::serve(listener, router, Default::default()));
-    let state = |name: &str, kind| (name.parse().unwrap(), State { kind, value_type: ValueType::Any });
+    tokio::spawn(tandem_runtime::ingress::server::serve(listener, router, CancellationToken::new()));
+    let declare = |name: &str, kind| (name.parse().unwrap(), State { kind, value_type: ValueType::Any });
     let (handlers, states) = (
         Some([("run".parse().unwrap(), Handler::default())].into()),
-        Some([state("value", StateKind::Value), state("entries", StateKind::Map)].into()),
+        Some([declare("value", StateKind::Value), declare("entries", StateKind::Map)].into()),
     );
     let function = Function { workers: vec![endpoint], handlers, states, ..Function::default() };
     let (stage, worker) = stage_of("odd", function).await;

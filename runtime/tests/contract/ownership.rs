@@ -36,7 +36,7 @@ async fn transfers_keep_the_sum<S: Store>(stages: &[Stage<S>; 2]) {
         let amount = random.random_range(1..80);
         let pay = Step::Call(node(&account(to), vec![Step::Add(amount)]));
         let steps = vec![Step::Need(amount), Step::Add(-amount), pay];
-        let stage = &stages[usize::from(number % 2 == 0)];
+        let stage = &stages[usize::from(number.is_multiple_of(2))];
         async move { stage.run(&account(from), steps).await }
     };
     let records = join_all((0..TRANSFERS).map(transfer)).await;

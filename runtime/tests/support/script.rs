@@ -69,7 +69,7 @@ pub(crate) enum Step {
     /// Waits until a point was reached so often. Reaches the point that [`gone`] names if it is cancelled meanwhile.
     Await(String, u64),
     /// Only on this attempt.
-    OnAttempt(u32, Vec<Step>),
+    OnAttempt(u32, Vec<Self>),
 }
 
 /// Whom to call, and what it should do.
@@ -173,7 +173,6 @@ async fn one(ctx: &Ctx<Cells>, step: Step, result: i64) -> Result<i64> {
             }
         }
         Step::AtMost(most) if result > most => return reject("too-many", format!("{result} of {most}")),
-        Step::AtMost(_) => {}
         Step::Reject => return reject("no", "as told"),
         Step::Fail => return Err(tandem::Error::fatal("as told")),
         Step::Break => return Err(tandem::Error::retryable("as told")),
@@ -185,7 +184,7 @@ async fn one(ctx: &Ctx<Cells>, step: Step, result: i64) -> Result<i64> {
             leaving.0 = None;
         }
         Step::OnAttempt(attempt, steps) if ctx.attempt() == attempt => return play(ctx, steps, result).await,
-        Step::OnAttempt(..) => {}
+        Step::AtMost(_) | Step::OnAttempt(..) => {}
         Step::Emit(egress, number) => ctx.emit(egress, number),
         Step::EmitBytes(egress, bytes) => ctx.emit(egress, "x".repeat(bytes)),
         call => return others(ctx, call).await,

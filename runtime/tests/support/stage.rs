@@ -98,7 +98,7 @@ pub(crate) struct Stage<S: Store> {
     pub(crate) runtime: Runtime<S>,
     pub(crate) store: S,
     pub(crate) layout: Layout,
-    _worker: Option<Worker>,
+    worker: Option<Worker>,
 }
 
 impl Stage<MemoryStore> {
@@ -127,21 +127,21 @@ impl<S: Store> Stage<S> {
         let mut topology = topology(&[&worker]);
         adjust(&mut topology);
         let stage = Self::of(store, options, topology).await;
-        Self { _worker: Some(worker), ..stage }
+        Self { worker: Some(worker), ..stage }
     }
 
     /// With a topology of the test's own. Returns once all of its workers are connected.
     pub(crate) async fn of(store: S, options: Options, topology: Topology) -> Self {
         let layout = Layout::new(topology.slots);
         let runtime = Runtime::start(options, store.clone(), topology).await.unwrap();
-        let stage = Self { runtime, store, layout, _worker: None };
+        let stage = Self { runtime, store, layout, worker: None };
         eventually("workers are connected", async || stage.runtime.has_workers()).await;
         stage
     }
 
     /// Keeps a worker as long as the stage.
     pub(crate) fn keep(&mut self, worker: Worker) {
-        self._worker = Some(worker);
+        self.worker = Some(worker);
     }
 
     pub(crate) fn request(&self, id: &str, to: &To) -> Request {
