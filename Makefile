@@ -8,7 +8,7 @@ help: ## Lists the commands.
 
 demo: ## Runs the orders application on the embedded store: real purchases, a kill in the middle, every invariant checked.
 	@echo "building (a few minutes the first time) ..."
-	@cargo build --release --quiet -p tandem-cli -p orders
+	@cargo build --release -p tandem-cli -p orders
 	@target/release/orders-demo
 
 test: ## Runs all tests.
@@ -26,7 +26,7 @@ fmt: ## Formats the code.
 	cargo fmt --all
 
 bench: ## Measures what a request costs against a bare transaction of the store, and prints ratios.
-	@cargo build --release --quiet -p tandem-bench
+	@cargo build --release -p tandem-bench
 	@target/release/tandem-bench
 
 docs: ## Builds the book into target/book.

@@ -11,6 +11,7 @@ use tandem_model::ids::{HandlerName, Instance, Payload, Reason, StateName};
 use tandem_model::limits::DETAIL_BYTES_MAX;
 use tandem_model::outcome::{CallStatus, Cause};
 use tandem_model::topology::{Handler, Isolation};
+use tandem_proto::MESSAGE_BYTES_MAX;
 use tandem_store::Store;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -23,6 +24,9 @@ use crate::telemetry;
 
 /// Takes calls that outlive the handler that made them. Bounded by the number of calls a flow may make.
 pub(super) type Outliving<'a> = mpsc::UnboundedSender<CallFuture<'a>>;
+
+/// Most bytes of payload and value states of one invocation; the rest of a message is for names.
+const INVOCATION_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (256 << 10);
 
 /// What user code waits for.
 enum Child {
@@ -94,6 +98,7 @@ impl<S: Store> Attempt<'_, S> {
         let declared = self.declared(&instance, &handler);
         let read_only = self.isolation == Isolation::ReadOnly || declared.isolation == Isolation::ReadOnly;
         let states = self.prefetch(call, &instance, lease.interface()).await?;
+        check_message(&instance, payload.bytes.len(), &states)?;
         let session = lease.invoke(self.invocation(&instance, &handler, payload, states, read_only)).await;
         self.engine.metrics.invocation(&instance.function);
         let work = self.drive(call, &lease, session, read_only, outliving);
@@ -296,6 +301,23 @@ fn outlive<'a>(outliving: &Outliving<'a>, future: CallFuture<'a>) {
     let _ = outliving.send(future);
 }
 
+/// An invocation travels in one message with all value states of its instance.
+fn check_message(
+    instance: &Instance,
+    payload_bytes: usize,
+    states: &[(StateName, Option<Bytes>)],
+) -> Result<(), Broken> {
+    let states_bytes: usize = states.iter().filter_map(|(_, value)| value.as_ref().map(Bytes::len)).sum();
+    if payload_bytes + states_bytes > INVOCATION_BYTES_MAX {
+        let detail = format!(
+            "its value states have {states_bytes} bytes, with a payload of {payload_bytes} bytes more than the \
+             {INVOCATION_BYTES_MAX} that fit into one message; keep what grows in a map"
+        );
+        return Err(Broken::fatal("states-too-large", detail, instance));
+    }
+    Ok(())
+}
+
 fn answer_of(child: Child, instance: &Instance) -> Result<Answer, Broken> {
     match child {
         Child::Called(call, CallEnd::Value(payload)) => Ok(Answer::CallDone { call, result: Ok(payload.bytes) }),
@@ -310,13 +332,14 @@ fn answer_of(child: Child, instance: &Instance) -> Result<Answer, Broken> {
     }
 }
 
-/// Calls nobody waits for any more: the flow still commits only once they are done.
+/// Calls nobody waits for any more: the flow still commits only once they are done. A "no" of one of them undoes what
+/// it did and nothing else, as it would have, had it come while the handler was still running without listening.
 fn drain(mut children: Children<'_>) -> CallFuture<'_> {
     Box::pin(async move {
         while let Some(child) = children.next().await {
             match child {
-                Child::Called(_, CallEnd::Value(_) | CallEnd::Discarded) | Child::Read(_, Ok(_)) => {}
-                Child::Called(_, end) => return end,
+                Child::Called(_, CallEnd::Broken(broken)) => return CallEnd::Broken(broken),
+                Child::Called(..) | Child::Read(_, Ok(_)) => {}
                 Child::Read(_, Err(broken)) => return CallEnd::Broken(broken),
             }
         }
