@@ -338,9 +338,10 @@ fn drain(mut children: Children<'_>) -> CallFuture<'_> {
     Box::pin(async move {
         while let Some(child) = children.next().await {
             match child {
-                Child::Called(_, CallEnd::Broken(broken)) => return CallEnd::Broken(broken),
+                Child::Called(_, CallEnd::Broken(broken)) | Child::Read(_, Err(broken)) => {
+                    return CallEnd::Broken(broken);
+                }
                 Child::Called(..) | Child::Read(_, Ok(_)) => {}
-                Child::Read(_, Err(broken)) => return CallEnd::Broken(broken),
             }
         }
         CallEnd::Discarded
