@@ -1,9 +1,9 @@
 //! Data directories that cannot be used, and disks that take no more.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::bank::{Transfer, accounts, bank, check_books, open_accounts};
-use super::http::{Answer, Request};
+use super::http::Answer;
 use super::process::{Dev, said, tandem};
 
 const ACCOUNTS: usize = 4;
@@ -92,8 +92,10 @@ fn failed_write_ends_the_process_and_the_next_start_has_all_that_was_acknowledge
 /// A file system of its own for the data, which is gone with the process.
 #[cfg(target_os = "linux")]
 mod full {
+    use std::path::PathBuf;
     use std::process::{Command, Stdio};
 
+    use super::super::http::Request;
     use super::*;
 
     /// 256 MiB of it must stay free.

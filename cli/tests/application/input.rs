@@ -128,8 +128,8 @@ fn nonsense_is_refused_with_its_own_reason_and_nothing_is_applied() {
     let reused = post("/accounts/a-1/transfers").json(r#"{"to": ["a-0"], "amount": 7}"#).id("t-1");
     reasons.insert(check_problem(&reused.send(&dev.http).unwrap(), 422, "request-id-reused", "t-1"));
     assert_eq!(reasons.len(), 14, "{reasons:?}");
-    let refused = Request::new("DELETE", "/accounts/a-0").send(&dev.http).unwrap();
-    assert_eq!(refused.header("allow").map(|allow| allow.contains("GET") && allow.contains("PUT")), Some(true));
+    let no_method = Request::new("DELETE", "/accounts/a-0").send(&dev.http).unwrap();
+    assert_eq!(no_method.header("allow").map(|allow| allow.contains("GET") && allow.contains("PUT")), Some(true));
 
     assert_eq!((accounts(&dev), flows()), before);
     // The server is none the worse for it, and the id that was tried for another body still has its answer.

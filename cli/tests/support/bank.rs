@@ -34,7 +34,7 @@ impl Transfer {
             .map(|more| name((debtor + 1 + more + (number / accounts) % (accounts - 2)) % accounts))
             .collect();
         // Some are more than an account ever has.
-        let amount = if number % 11 == 0 { 1_000_000 } else { i64::try_from(number % 37).unwrap() + 1 };
+        let amount = if number.is_multiple_of(11) { 1_000_000 } else { i64::try_from(number % 37).unwrap() + 1 };
         let body = json!({"to": creditors, "amount": amount}).to_string();
         let request = Request::new("POST", &format!("/accounts/{}/transfers", name(debtor)));
         Self { debtor: name(debtor), creditors, amount, request: request.json(&body).id(&format!("t-{number}")) }

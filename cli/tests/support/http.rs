@@ -82,18 +82,20 @@ pub(crate) fn exchange(address: &str, bytes: &[u8]) -> io::Result<Answer> {
     let written = stream.write_all(bytes);
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer);
-    Answer::parse(&answer).ok_or_else(|| {
-        let error = written.and(read.map(|_| ())).err();
-        error.unwrap_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
-    })
+    if let Some(answer) = Answer::parse(&answer) {
+        return Ok(answer);
+    }
+    written?;
+    read?;
+    Err(io::Error::from(io::ErrorKind::UnexpectedEof))
 }
 
-/// Sends bytes and goes away: with `half`, only from one side at first, as a client that has nothing more to say.
-pub(crate) fn send_and_go(address: &str, bytes: &[u8], half: bool) {
+/// Sends bytes and goes away without reading; if `politely`, it first says that nothing more will come.
+pub(crate) fn send_and_go(address: &str, bytes: &[u8], politely: bool) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
     stream.write_all(bytes).unwrap();
-    if half {
+    if politely {
         stream.shutdown(Shutdown::Write).unwrap();
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Nothing here takes so long unless it is broken.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// How often something is looked at again that nobody announces.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -141,6 +141,7 @@ impl Dev {
     }
 
     /// Its process id.
+    #[cfg(target_os = "linux")]
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
