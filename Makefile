@@ -8,7 +8,7 @@ help: ## Lists the commands.
 
 demo: ## Runs the orders application on the embedded store: real purchases, a kill in the middle, every invariant checked.
 	@echo "building (a few minutes the first time) ..."
-	@cargo build --release --quiet -p tandem-cli -p orders
+	@cargo build --release -p tandem-cli -p orders
 	@target/release/orders-demo
 
 test: ## Runs all tests.
@@ -20,17 +20,17 @@ lint: ## Checks format, lints, documentation, dependency directions and licences
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 	@tools=$$(./ci/tools.sh) && PATH="$$tools$$PATH" && \
 	  cargo deny --log-level error check bans licenses sources && \
-	  mdbook build docs --dest-dir ../target/book
+	  mdbook build docs --dest-dir "$(CURDIR)/target/book"
 
 fmt: ## Formats the code.
 	cargo fmt --all
 
 bench: ## Measures what a request costs against a bare transaction of the store, and prints ratios.
-	@cargo build --release --quiet -p tandem-bench
+	@cargo build --release -p tandem-bench
 	@target/release/tandem-bench
 
 docs: ## Builds the book into target/book.
-	@tools=$$(./ci/tools.sh) && PATH="$$tools$$PATH" && mdbook build docs --dest-dir ../target/book
+	@tools=$$(./ci/tools.sh) && PATH="$$tools$$PATH" && mdbook build docs --dest-dir "$(CURDIR)/target/book"
 
 generate: ## Writes anew what is generated and committed: CRDs and reference pages.
 	UPDATE_CRDS=1 UPDATE_DOCS=1 cargo test --quiet -p tandem-crds -p tandem-runtime

@@ -64,6 +64,7 @@ pub(crate) struct Load {
 
 impl Figures {
     /// From the latencies of all requests of a run.
+    #[expect(clippy::cast_precision_loss, reason = "counts of one run are far below 2^52")]
     pub(crate) fn new(
         system: &'static str,
         load: Load,
@@ -74,18 +75,16 @@ impl Figures {
         latencies.sort_unstable();
         let requests = latencies.len();
         let count = requests.max(1) as f64;
-        let at = |share: f64| {
-            let index = ((count * share) as usize).min(requests.saturating_sub(1));
-            latencies.get(index).map_or(0.0, |latency| latency.as_secs_f64() * 1e3)
-        };
+        let at =
+            |percent: usize| latencies.get(requests * percent / 100).map_or(0.0, |latency| latency.as_secs_f64() * 1e3);
         Self {
             system,
             keys: load.keys,
             clients: load.clients,
             requests,
             per_second: requests as f64 / took.as_secs_f64(),
-            p50_ms: at(0.5),
-            p99_ms: at(0.99),
+            p50_ms: at(50),
+            p99_ms: at(99),
             cpu_us_per_request: used.cpu.as_secs_f64() * 1e6 / count,
             written_bytes_per_request: used.written_bytes as f64 / count,
         }

@@ -31,6 +31,9 @@ impl Usage {
 
     /// What was used since.
     pub(crate) fn since(self, before: Self) -> Self {
-        Self { cpu: self.cpu - before.cpu, written_bytes: self.written_bytes - before.written_bytes }
+        Self {
+            cpu: self.cpu.saturating_sub(before.cpu),
+            written_bytes: self.written_bytes.saturating_sub(before.written_bytes),
+        }
     }
 }

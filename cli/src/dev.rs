@@ -150,6 +150,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     if !serving.has_workers(HANDSHAKE_WITHIN).await {
         console.error("some workers listen, but do not take part; the log above says why");
     }
+    // Before anybody is told that it serves: whoever is told may stop it at once.
+    let signal = StopSignal::listen()?;
     serving.print_banner(&console, &application.topology);
     if !arguments.quiet {
         serving.print_outcomes(console.clone());
@@ -159,7 +161,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     }
     print_error(&format!("ready in {:.2} s", began.elapsed().as_secs_f64()));
 
-    let mut running = Running { arguments, watch, workers, serving, console, application, topology_file };
+    let mut running = Running { arguments, watch, workers, serving, console, application, topology_file, signal };
     let ended = running.until_stopped(&mut failed).await;
     running.stop().await;
     ended
@@ -173,16 +175,16 @@ struct Running<'a> {
     console: Console,
     application: Application,
     topology_file: PathBuf,
+    signal: StopSignal,
 }
 
 impl Running<'_> {
     /// Applies changes of the files until somebody stops us, or a worker fails for good.
     async fn until_stopped(&mut self, failed: &mut mpsc::Receiver<String>) -> Result<(), Error> {
-        let mut stop = Box::pin(stop_signal());
         loop {
             tokio::select! {
                 biased;
-                () = &mut stop => return Ok(()),
+                () = self.signal.received() => return Ok(()),
                 () = self.serving.store_stopped() => return Err(Error::StoreStopped),
                 Some(failure) = failed.recv() => return Err(Error::Worker(failure)),
                 () = self.watch.changed() => {
@@ -223,7 +225,7 @@ impl Running<'_> {
         print_error("stopping; once more Ctrl-C to not wait for running flows");
         tokio::select! {
             () = self.serving.stop() => {}
-            () = stop_signal() => {}
+            () = self.signal.received() => {}
         }
         self.workers.stop().await;
     }
@@ -248,22 +250,37 @@ async fn first_application(
     }
 }
 
-/// Ctrl-C, or a polite request to end.
-async fn stop_signal() {
+/// Ctrl-C, or a polite request to end. From its creation on neither ends the process by itself.
+struct StopSignal {
     #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-            return;
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl StopSignal {
+    fn listen() -> Result<Self, Error> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let listen = |kind| signal(kind).map_err(|error| Error::Runtime(format!("no signals: {error}")));
+            Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
         }
+        #[cfg(not(unix))]
+        Ok(Self {})
     }
-    // If even this cannot be had, the process can only be killed, and that is safe as well.
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+
+    async fn received(&mut self) {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+        #[cfg(not(unix))]
+        // If even this cannot be had, the process can only be killed, and that is safe as well.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

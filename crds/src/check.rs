@@ -36,7 +36,7 @@ impl Report {
     }
 }
 
-/// Reads `paths` as [`load`] does and compiles what is there, as the successor of `previous`. Fails only if a path cannot
+/// Reads `paths` as [`load()`] does and compiles what is there, as the successor of `previous`. Fails only if a path cannot
 /// be read; everything else is a problem in the report.
 pub fn check(paths: &[PathBuf], previous: Option<&Topology>) -> Result<Report, load::Error> {
     let loaded = load(paths)?;

@@ -157,7 +157,7 @@ async fn invoke<S: Store>(
     request.as_of = headers::as_of(&parts.headers)?;
     request.traceparent = headers::traceparent(&parts.headers);
     let waiting = ingress::waiting(Reply::Wait, &parts);
-    Ok(ingress::submit(&admin.runtime, &admin.metrics, request, waiting).await)
+    Ok(ingress::submit(&admin.runtime, request, waiting).await)
 }
 
 #[cfg(test)]

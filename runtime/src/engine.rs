@@ -13,6 +13,7 @@ use tandem_store::keys::Layout;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::clock::Clock;
 use crate::courier::Courier;
@@ -24,6 +25,7 @@ use crate::partition::Partition;
 use crate::recent::Recent;
 use crate::registry::Registry;
 use crate::runtime::{Invalid, NotAccepted};
+use crate::telemetry;
 use crate::turns::{Ticket, Turns};
 
 /// Outcomes that a slow watcher may lag behind before it loses some.
@@ -155,7 +157,7 @@ impl<S: Store> Engine<S> {
     pub(crate) async fn deliver(self: &Arc<Self>, request: Request, last_delivery: bool) -> Left {
         let topology = self.topology.load_full();
         let checked = self.check(&topology, &request);
-        let request = Arc::new(request);
+        let (span, request) = (telemetry::flow_span(&request), Arc::new(request));
         let (cancel, progress) = (CancellationToken::new(), Box::new(|_| {}));
         let isolation = *checked.as_ref().unwrap_or(&Isolation::Serializable);
         // A message is consumed by the commit, which a read-only flow has none of.
@@ -163,7 +165,7 @@ impl<S: Store> Engine<S> {
         let mut flow = self.flow(request, topology, isolation, cancel, progress);
         flow.last_delivery = last_delivery;
         let left = match checked {
-            Ok(_) => flow.run().await,
+            Ok(_) => flow.run().instrument(span).await,
             Err(refused) => flow.set_aside_unrun(Cause::new("undeliverable", refused.to_string())).await,
         };
         if let Left::Ended(record) = &left {

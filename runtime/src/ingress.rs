@@ -39,10 +39,9 @@ use tandem_model::topology::Reply;
 use tandem_store::Store;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
 use self::routes::{Found, RouteTable};
-use crate::metrics::{Metrics, Refusal};
+use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::runtime::Runtime;
 
@@ -108,17 +107,15 @@ impl<S: Store> Ingress<S> {
         let body = read_body(&parts, body, table.topology.limits.payload_bytes_max).await?;
         let request = entry::request(&table.topology, &entry, &variables, &parts, body)?;
         let waiting = waiting(entry.route.reply, &parts);
-        Ok(submit(&self.runtime, &self.metrics, request, waiting).await)
+        Ok(submit(&self.runtime, request, waiting).await)
     }
 }
 
 /// Runs a request, and answers it as `waiting` says.
-pub async fn submit<S: Store>(runtime: &Runtime<S>, metrics: &Metrics, request: Request, waiting: Waiting) -> Response {
-    let span = crate::telemetry::flow_span(&request);
-    let accepted = match runtime.submit(request.clone()).instrument(span).await {
+pub async fn submit<S: Store>(runtime: &Runtime<S>, request: Request, waiting: Waiting) -> Response {
+    let accepted = match runtime.submit(request.clone()).await {
         Ok(accepted) => accepted,
         Err(refusal) => {
-            metrics.refused(Refusal::from(&refusal));
             let mut problem = Problem::not_accepted(&refusal);
             problem.instance.get_or_insert_with(|| Box::new(request.instance.clone()));
             return problem.into_response();

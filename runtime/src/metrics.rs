@@ -100,7 +100,8 @@ impl From<&tandem_store::Error> for StoreFailure {
             tandem_store::Error::Stopped(_) => Self::Stopped,
             tandem_store::Error::HistoryNotKept { .. }
             | tandem_store::Error::InUse(_)
-            | tandem_store::Error::NewerFormat { .. } => Self::Other,
+            | tandem_store::Error::NewerFormat { .. }
+            | tandem_store::Error::OtherLayout { .. } => Self::Other,
         }
     }
 }

@@ -157,6 +157,7 @@ impl<S: Store> Partition<S> {
         layout: Layout,
         releases: Arc<dyn Releases>,
     ) -> Result<Arc<Self>, tandem_store::Error> {
+        check_slots(&store, layout).await?;
         let first = reserve_versions(&store).await?;
         let inner = Inner {
             next_version: first + 1,
@@ -303,6 +304,32 @@ fn release(layout: Layout, version: u64, sealing: &Sealing) -> Released {
     released
 }
 
+/// Holds the number of slots against the one that the store's data was laid out with; notes it in an empty store.
+async fn check_slots<S: Store>(store: &S, layout: Layout) -> Result<(), tandem_store::Error> {
+    let key = tandem_store::keys::meta("slots");
+    let slots = Bytes::copy_from_slice(&layout.slots().get().to_be_bytes());
+    for _ in 0..RESERVE_ATTEMPTS_MAX {
+        let snapshot = store.snapshot().await?;
+        match snapshot.get(&key).await? {
+            Some(found) if found == slots => return Ok(()),
+            Some(found) => {
+                let found = found.as_ref().try_into().map_or(0, u16::from_be_bytes);
+                return Err(tandem_store::Error::OtherLayout { found, asked: layout.slots().get() });
+            }
+            None => {}
+        }
+        let commit = tandem_store::Commit {
+            primary: key.clone(),
+            reads: vec![tandem_store::Read { key: key.clone(), seen_at: snapshot.timestamp(), value: None }],
+            ranges: Vec::new(),
+            writes: vec![(key.clone(), Some(slots.clone()))],
+        };
+        // Whatever came of it, the next round reads what is there.
+        store.commit(commit).await?;
+    }
+    Err(tandem_store::Error::Unavailable("could not note the number of slots".to_owned()))
+}
+
 /// Takes a block of versions that no process before used, and returns the number before its first.
 async fn reserve_versions<S: Store>(store: &S) -> Result<u64, tandem_store::Error> {
     let key = tandem_store::keys::meta("versions");
@@ -328,3 +355,6 @@ async fn reserve_versions<S: Store>(store: &S) -> Result<u64, tandem_store::Erro
     }
     Err(tandem_store::Error::Unavailable("could not reserve versions: others keep writing meta/versions".to_owned()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,6 +157,7 @@ impl Problem {
             | tandem_store::Error::Full(_)
             | tandem_store::Error::InUse(_)
             | tandem_store::Error::NewerFormat { .. }
+            | tandem_store::Error::OtherLayout { .. }
             | tandem_store::Error::Stopped(_) => Self::unavailable(error.to_string()),
             tandem_store::Error::Damaged(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal error", "damaged", error.to_string())
@@ -308,6 +309,11 @@ pub const REASONS: &[(&str, u16, &str)] = &[
     ("too-many-writes", 500, "More rows written by one flow than the limits allow."),
     ("write-bytes", 500, "More bytes written by one flow than the limits allow."),
     ("value-too-large", 500, "A state value or map entry is larger than the limits allow."),
+    (
+        "states-too-large",
+        500,
+        "The value states of an instance do not fit into one message any more. Keep what grows in a map.",
+    ),
     ("caller-not-allowed", 500, "The callee's resource does not list the caller."),
     ("read-only", 500, "A handler with isolation ReadOnly wrote, sent or emitted."),
     ("unknown-state", 500, "The code used a state that its function does not declare."),

@@ -17,7 +17,7 @@ use tandem_store::{Snapshot, Store, rows};
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{Instrument, warn};
 
 use crate::clock::{Clock, SystemClock};
 use crate::courier::Courier;
@@ -30,6 +30,7 @@ use crate::partition::{Partition, ReleasedMessage, Releases};
 use crate::registry::Begun;
 use crate::sweeper::Sweeper;
 use crate::tasks::{self, TaskKind};
+use crate::telemetry;
 
 mod look;
 
@@ -271,7 +272,12 @@ impl<S: Store> Runtime<S> {
             store_stopped,
         });
         host.set_topology(&topology);
-        tasks::spawn(TaskKind::Committer, partition.run_committer(engine.stop.clone()));
+        // However it ends, nothing can be committed from then on.
+        let (ended, stop) = (engine.store_stopped.clone().drop_guard(), engine.stop.clone());
+        tasks::spawn(TaskKind::Committer, async move {
+            let _ended = ended;
+            partition.run_committer(stop).await;
+        });
         tasks::spawn(TaskKind::Courier, courier.run(Arc::clone(&engine)));
         tasks::spawn(TaskKind::Sweeper, Sweeper::new(Arc::clone(&engine)).run());
         Ok(Self { engine })
@@ -483,9 +489,9 @@ impl<S: Store> Runner<S> {
         let flow_id = self.request.flow;
         engine.metrics.flow_began();
         let _leaving = Leaving { engine: Arc::clone(&engine), request: Arc::clone(&self.request) };
-        let digest = self.request.digest;
+        let (digest, span) = (self.request.digest, telemetry::flow_span(&self.request));
         let flow = engine.flow(self.request, self.topology, self.isolation, self.cancel, self.progress);
-        match flow.run().await {
+        match flow.run().instrument(span).await {
             Left::Ended(record) => {
                 engine.ended(&record);
                 engine.registry.end(flow_id, &record, false);

@@ -96,6 +96,9 @@ pub fn flow_span(request: &Request) -> Span {
 
 /// The traceparent to hand on to user code: that of the current span if it is exported, else the client's.
 pub fn outgoing(span: &Span, request: &Request) -> Option<String> {
+    if span.is_disabled() {
+        return request.traceparent.clone();
+    }
     let context = span.context();
     let current = context.span().span_context().clone();
     if current.is_valid() {

@@ -396,6 +396,8 @@ async fn no_more_requests_run_on_a_worker_than_it_gave_credit_for() {
         count.is_some_and(|count| count >= 2)
     })
     .await;
+    // They may have begun to wait before the worker was connected.
+    until(&began, 1).await;
     assert_eq!(reached(&began), 1);
     reach(&go);
     for accepted in accepted {

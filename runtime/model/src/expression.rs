@@ -55,7 +55,8 @@ impl Expression {
         let syntax = |error: String| Error::Syntax(source.to_owned(), error);
         let program = cel::Program::compile(source).map_err(|error| syntax(error.to_string()))?;
         let references = program.references();
-        if let Some(unknown) = references.variables().into_iter().find(|name| *name != "request") {
+        // The parser gives them in no order; the least one makes the same expression always say the same.
+        if let Some(unknown) = references.variables().into_iter().filter(|name| *name != "request").min() {
             return Err(Error::UnknownVariable(source.to_owned(), unknown.to_owned()));
         }
         drop(references);

@@ -11,16 +11,22 @@ use tandem_model::ids::{HandlerName, Instance, Payload, Reason, StateName};
 use tandem_model::limits::DETAIL_BYTES_MAX;
 use tandem_model::outcome::{CallStatus, Cause};
 use tandem_model::topology::{Handler, Isolation};
+use tandem_proto::MESSAGE_BYTES_MAX;
 use tandem_store::Store;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
+use tracing::{Instrument, Span, info_span};
 
 use super::attempt::{Attempt, Broken, CallEnd, CallFuture};
 use super::reads::MapRead;
 use crate::host::{Answer, EVENTS_QUEUED_MAX, Event, Finished, Invocation, Lease, Session};
+use crate::telemetry;
 
 /// Takes calls that outlive the handler that made them. Bounded by the number of calls a flow may make.
 pub(super) type Outliving<'a> = mpsc::UnboundedSender<CallFuture<'a>>;
+
+/// Most bytes of payload and value states of one invocation; the rest of a message is for names.
+const INVOCATION_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (256 << 10);
 
 /// What user code waits for.
 enum Child {
@@ -44,7 +50,8 @@ impl<S: Store> Attempt<'_, S> {
         if call == CallId::ENTRY {
             self.call_began(call);
         }
-        Box::pin(async move {
+        let span = self.call_span(call);
+        let run = async move {
             let end = self.run_call(call, payload, outliving).await.unwrap_or_else(CallEnd::Broken);
             let status = match &end {
                 CallEnd::Value(_) => CallStatus::Done,
@@ -62,7 +69,14 @@ impl<S: Store> Attempt<'_, S> {
             }
             self.call_ended(call, status);
             if was_discarded { CallEnd::Discarded } else { end }
-        })
+        };
+        Box::pin(run.instrument(span))
+    }
+
+    fn call_span(&self, call: CallId) -> Span {
+        let tree = self.tree();
+        let (instance, handler, _) = tree.target(call);
+        info_span!("call", %instance, %handler)
     }
 
     async fn run_call<'s>(
@@ -84,6 +98,7 @@ impl<S: Store> Attempt<'_, S> {
         let declared = self.declared(&instance, &handler);
         let read_only = self.isolation == Isolation::ReadOnly || declared.isolation == Isolation::ReadOnly;
         let states = self.prefetch(call, &instance, lease.interface()).await?;
+        check_message(&instance, payload.bytes.len(), &states)?;
         let session = lease.invoke(self.invocation(&instance, &handler, payload, states, read_only)).await;
         self.engine.metrics.invocation(&instance.function);
         let work = self.drive(call, &lease, session, read_only, outliving);
@@ -148,7 +163,7 @@ impl<S: Store> Attempt<'_, S> {
             payload,
             attempt: self.number,
             deadline: self.deadline.saturating_duration_since(Instant::now()),
-            traceparent: self.request.traceparent.clone().unwrap_or_default(),
+            traceparent: telemetry::outgoing(&Span::current(), self.request).unwrap_or_default(),
             states,
             read_only,
         }
@@ -286,6 +301,23 @@ fn outlive<'a>(outliving: &Outliving<'a>, future: CallFuture<'a>) {
     let _ = outliving.send(future);
 }
 
+/// An invocation travels in one message with all value states of its instance.
+fn check_message(
+    instance: &Instance,
+    payload_bytes: usize,
+    states: &[(StateName, Option<Bytes>)],
+) -> Result<(), Broken> {
+    let states_bytes: usize = states.iter().filter_map(|(_, value)| value.as_ref().map(Bytes::len)).sum();
+    if payload_bytes + states_bytes > INVOCATION_BYTES_MAX {
+        let detail = format!(
+            "its value states have {states_bytes} bytes, with a payload of {payload_bytes} bytes more than the \
+             {INVOCATION_BYTES_MAX} that fit into one message; keep what grows in a map"
+        );
+        return Err(Broken::fatal("states-too-large", detail, instance));
+    }
+    Ok(())
+}
+
 fn answer_of(child: Child, instance: &Instance) -> Result<Answer, Broken> {
     match child {
         Child::Called(call, CallEnd::Value(payload)) => Ok(Answer::CallDone { call, result: Ok(payload.bytes) }),
@@ -300,14 +332,16 @@ fn answer_of(child: Child, instance: &Instance) -> Result<Answer, Broken> {
     }
 }
 
-/// Calls nobody waits for any more: the flow still commits only once they are done.
+/// Calls nobody waits for any more: the flow still commits only once they are done. A "no" of one of them undoes what
+/// it did and nothing else, as it would have, had it come while the handler was still running without listening.
 fn drain(mut children: Children<'_>) -> CallFuture<'_> {
     Box::pin(async move {
         while let Some(child) = children.next().await {
             match child {
-                Child::Called(_, CallEnd::Value(_) | CallEnd::Discarded) | Child::Read(_, Ok(_)) => {}
-                Child::Called(_, end) => return end,
-                Child::Read(_, Err(broken)) => return CallEnd::Broken(broken),
+                Child::Called(_, CallEnd::Broken(broken)) | Child::Read(_, Err(broken)) => {
+                    return CallEnd::Broken(broken);
+                }
+                Child::Called(..) | Child::Read(_, Ok(_)) => {}
             }
         }
         CallEnd::Discarded

@@ -14,6 +14,9 @@ use super::effects::check_entry_key;
 use crate::host::{Interface, ReadWhat};
 use crate::partition::ScanRequest;
 
+/// Most bytes of entries in one answer. One entry may exceed it by itself.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+
 /// Entries of a map state.
 #[derive(Debug)]
 pub(super) struct MapRead {
@@ -119,7 +122,13 @@ impl<S: Store> Attempt<'_, S> {
         let scanned = self.view.scan(request, &mut reads).await?;
         drop(reads);
         let mut entries = Vec::with_capacity(scanned.rows.len());
+        let mut bytes = 0;
         for (row, value) in scanned.rows {
+            bytes += row.len() + value.len();
+            if bytes > ANSWER_BYTES_MAX && !entries.is_empty() {
+                // User code asks again for what is behind the last entry. That more was read than told is no harm.
+                return Ok(MapRead { entries, more: true });
+            }
             match tandem_store::keys::parse(&row) {
                 Ok(RowKey::StateEntry { entry, .. }) => entries.push((entry, value)),
                 Ok(_) | Err(_) => {

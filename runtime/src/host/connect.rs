@@ -29,6 +29,8 @@ const WELCOME_TIME_MAX: Duration = Duration::from_secs(5);
 const REDIAL_BACKOFF: Duration = Duration::from_millis(50);
 /// Longest such wait.
 const REDIAL_BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// Failed dials in a row that are not worth a warning: the worker may be starting.
+const UNREACHABLE_AT_FIRST: u32 = 5;
 /// How often an idle connection is asked for a sign of life, and how long it may take to give one.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
@@ -83,7 +85,7 @@ async fn keep_http(host: Arc<Host>, endpoint: Endpoint, functions: Vec<FunctionN
 
 async fn keep_stream(host: Arc<Host>, endpoint: Endpoint, functions: Vec<FunctionName>, stop: CancellationToken) {
     let mut backoff = REDIAL_BACKOFF;
-    let mut last_warning = String::new();
+    let (mut last_warning, mut unreachable) = (String::new(), 0_u32);
     loop {
         // It watches `stop` itself: cut off from outside, it would leave its worker in the pool.
         let ended = run_once(&host, &endpoint, &functions, &stop).await;
@@ -92,8 +94,10 @@ async fn keep_stream(host: Arc<Host>, endpoint: Endpoint, functions: Vec<Functio
             Err(_) if stop.is_cancelled() => return,
             Err(ended) => {
                 let (reason, text) = (ended.reason(), ended.to_string());
-                // A worker that is still starting would fill the log with the same line.
-                if text != last_warning {
+                unreachable = if matches!(ended, Ended::Unreachable(_)) { unreachable + 1 } else { 0 };
+                // A worker that is still starting is no news, and one that stays away is news once.
+                let is_starting = (1..UNREACHABLE_AT_FIRST).contains(&unreachable);
+                if !is_starting && text != last_warning {
                     warn!(url = endpoint.url, reason = <&str>::from(reason), "no connection to worker: {text}");
                 }
                 let was_connected = matches!(ended, Ended::Closed(_) | Ended::Nonsense(_));
@@ -102,7 +106,9 @@ async fn keep_stream(host: Arc<Host>, endpoint: Endpoint, functions: Vec<Functio
                         host.metrics.worker_refused(function, reason);
                     }
                 }
-                last_warning = text;
+                if !is_starting {
+                    last_warning = text;
+                }
                 backoff = if was_connected { REDIAL_BACKOFF } else { (backoff * 2).min(REDIAL_BACKOFF_MAX) };
             }
         }

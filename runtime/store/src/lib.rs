@@ -176,6 +176,14 @@ pub enum Error {
         /// The newest format this code reads.
         known: u32,
     },
+    /// The data was laid out with another number of slots. It is fixed once data is stored.
+    #[error("the stored data is laid out in {found} slots, not in {asked}; the number of slots cannot be changed")]
+    OtherLayout {
+        /// What the data has.
+        found: u16,
+        /// What was asked for.
+        asked: u16,
+    },
     /// Stored bytes make no sense. Needs a human.
     #[error("stored data is damaged: {0}")]
     Damaged(String),

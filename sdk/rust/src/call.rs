@@ -25,8 +25,8 @@ use crate::invocation::{Invocation, Raw, decode, encode};
 /// - [`.send()`](Call::send) or [`.send_after(delay)`](Call::send_after): a message, released only if this commits.
 ///
 /// A call begins when it is polled for the first time, or at once with `spawn`. Dropped before that, nothing happens.
-/// Dropped after that, it goes on as if it had been spawned: the flow commits only once it is done, and a rejection of
-/// it can no longer be handled.
+/// Dropped after that, it goes on: the flow commits only once it is done. If it says no, what it did is undone, and
+/// nothing else; if it breaks, the flow fails.
 #[must_use = "a call does nothing unless it is awaited, spawned or sent"]
 pub struct Call<'ctx, T> {
     invocation: &'ctx Invocation,

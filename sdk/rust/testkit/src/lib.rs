@@ -42,6 +42,8 @@
 //! **Invariant:** nothing here decides about flows; it only starts, asks and looks.
 
 mod answer;
+#[cfg(doctest)]
+mod book;
 mod kit;
 mod state;
 mod topology;

@@ -1,0 +1,62 @@
+use std::sync::Arc;
+
+use tandem_model::slot::SlotCount;
+use tandem_store::memory::MemoryStore;
+
+use super::*;
+
+struct Nobody;
+
+impl Releases for Nobody {
+    fn messages(&self, _: Vec<ReleasedMessage>) {}
+    fn egress(&self, _: &EgressName, _: EgressRecord) {}
+    fn group_committed(&self, _: usize, _: Duration) {}
+    fn store_failed(&self, _: &tandem_store::Error) {}
+}
+
+fn layout(slots: u16) -> Layout {
+    Layout::new(SlotCount::new(slots).unwrap())
+}
+
+#[tokio::test]
+async fn the_number_of_slots_is_fixed_once_data_is_stored() {
+    let store = MemoryStore::new();
+    assert!(Partition::open(store.clone(), layout(16), Arc::new(Nobody)).await.is_ok());
+    assert!(Partition::open(store.clone(), layout(16), Arc::new(Nobody)).await.is_ok());
+    let refused = Partition::open(store, layout(17), Arc::new(Nobody)).await.err();
+    assert!(matches!(refused, Some(tandem_store::Error::OtherLayout { found: 16, asked: 17 })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn versions_grow_over_restarts() {
+    let store = MemoryStore::new();
+    let mut last = 0;
+    for _ in 0..3 {
+        let partition = Partition::open(store.clone(), layout(16), Arc::new(Nobody)).await.unwrap();
+        let first = partition.lock().next_version;
+        assert!(first > last, "{first} after {last}");
+        last = first;
+    }
+}
+
+/// A view that waited for its turn sees what was sealed meanwhile, unless it had read what has changed.
+#[tokio::test]
+async fn a_view_moves_to_the_present_only_if_what_it_read_still_holds() {
+    let partition = Partition::open(MemoryStore::new(), layout(16), Arc::new(Nobody)).await.unwrap();
+    let (view, row) = (partition.view().await.unwrap(), Bytes::from_static(b"row"));
+    let mut nothing_read = ReadSet::default();
+    let mut row_read = ReadSet::default();
+    row_read.add(row.clone(), view.read(std::slice::from_ref(&row)).await.unwrap().remove(0));
+    {
+        let mut inner = partition.lock();
+        let version = inner.next_version;
+        inner.next_version += 1;
+        inner.sealed.insert(row.clone(), version, Some(Bytes::from_static(b"new")));
+    }
+    assert_eq!(view.extend(&row_read), Err(vec![row.clone()]));
+    assert_eq!(view.extend(&nothing_read), Ok(()));
+    let seen = view.read(std::slice::from_ref(&row)).await.unwrap().remove(0);
+    assert_eq!(seen.value.as_deref(), Some(&b"new"[..]));
+    nothing_read.add(row, seen);
+    assert_eq!(view.extend(&nothing_read), Ok(()));
+}
