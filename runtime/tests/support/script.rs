@@ -180,7 +180,7 @@ async fn one(ctx: &Ctx<Cells>, step: Step, result: i64) -> Result<i64> {
         Step::Reach(name) => reach(&name),
         Step::Await(name, count) => {
             let mut leaving = Leaving(Some(gone(&name)));
-            until(&name, count).await;
+            wait_at(&name, count).await;
             leaving.0 = None;
         }
         Step::OnAttempt(attempt, steps) if ctx.attempt() == attempt => return play(ctx, steps, result).await,
@@ -259,8 +259,14 @@ pub(crate) fn reached(name: &str) -> u64 {
     *sender(name).borrow()
 }
 
-/// Waits until a point was reached so often. A handler that waits for what never comes is cancelled by its flow.
-pub(crate) async fn until(name: &str, count: u64) {
+/// Waits until a point was reached so often, as a handler does: for ever, unless it is cancelled by its flow.
+async fn wait_at(name: &str, count: u64) {
     let mut changed = sender(name).subscribe();
     changed.wait_for(|reached| *reached >= count).await.expect("the points are kept for ever");
+}
+
+/// The same, as a test does: it fails if it takes too long.
+pub(crate) async fn until(name: &str, count: u64) {
+    let waited = tokio::time::timeout(PATIENCE, wait_at(name, count)).await;
+    assert!(waited.is_ok(), "{name} was reached {} times, not {count}", reached(name));
 }
