@@ -1,5 +1,7 @@
 //! Workers that are killed and clients that go away, in the middle of requests.
 
+use std::ops::Range;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -10,21 +12,24 @@ use super::process::{Dev, LOOK_EVERY, PATIENCE, signal};
 const ACCOUNTS: usize = 8;
 /// Clients that send at the same time.
 const CLIENTS: usize = 6;
+/// How long a transfer may take, as its route says.
+const DEADLINE: &str = "5s";
 /// As many workers as the example has.
 const WORKERS: usize = 2;
 
-/// Sends transfers until each has an outcome; `done` counts them.
-fn send(dev: &Dev, count: usize, done: &AtomicUsize) -> Vec<(Transfer, Answer)> {
-    let next = AtomicUsize::new(0);
+/// Sends transfers to wherever the runtime is until each has an outcome; `done` counts them.
+fn send(address: &Mutex<String>, numbers: Range<usize>, deadline: &str, done: &AtomicUsize) -> Vec<(Transfer, Answer)> {
+    let next = AtomicUsize::new(numbers.start);
     let client = || {
         let mut answered = Vec::new();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= count {
+            if number >= numbers.end {
                 return answered;
             }
             let transfer = Transfer::number(number, ACCOUNTS);
-            let answer = transfer.request.settle(&dev.http);
+            let request = transfer.request.clone().header("tandem-deadline", deadline);
+            let answer = request.settle_at(|| address.lock().unwrap().clone());
             answered.push((transfer, answer));
             done.fetch_add(1, Ordering::Relaxed);
         }
@@ -52,9 +57,9 @@ fn killed_workers_are_replaced_and_every_request_has_one_outcome() {
     let mut dev = Dev::start(directory.path());
     open_accounts(&dev, ACCOUNTS);
     dev.mark();
-    let done = AtomicUsize::new(0);
+    let (done, address) = (AtomicUsize::new(0), Mutex::new(dev.http.clone()));
     let answered = std::thread::scope(|scope| {
-        let load = scope.spawn(|| send(&dev, TRANSFERS, &done));
+        let load = scope.spawn(|| send(&address, 0..TRANSFERS, DEADLINE, &done));
         for (round, victims) in ROUNDS.iter().enumerate() {
             wait_until("transfers go on", || {
                 done.load(Ordering::Relaxed) >= TRANSFERS * (round + 1) / (ROUNDS.len() + 2)
@@ -73,10 +78,93 @@ fn killed_workers_are_replaced_and_every_request_has_one_outcome() {
     let committed = answered.iter().filter(|(_, answer)| answer.committed()).count();
     assert!(committed > TRANSFERS / 2, "only {committed} of {TRANSFERS} transfers were made");
     check_books(&dev, &answered);
-    for (transfer, answer) in &answered {
+    repeat_all(&dev, &answered);
+    check_books(&dev, &answered);
+    dev.stop();
+}
+
+/// Sends what has an outcome once more.
+fn repeat_all(dev: &Dev, answered: &[(Transfer, Answer)]) {
+    for (transfer, answer) in answered {
         let again = transfer.request.settle(&dev.http);
         assert_eq!(again.outcome(), answer.outcome(), "{transfer:?}");
     }
+}
+
+/// How a runtime goes.
+#[derive(Clone, Copy)]
+enum Exit {
+    /// Without a word.
+    Killed,
+    /// Asked to, in good order.
+    Stopped,
+}
+
+#[test]
+fn runtime_that_goes_again_and_again_keeps_all_that_it_acknowledged() {
+    const TRANSFERS: usize = 500;
+    const EXITS: [Exit; 5] = [Exit::Killed, Exit::Stopped, Exit::Killed, Exit::Killed, Exit::Stopped];
+    let directory = bank();
+    let mut dev = Dev::start(directory.path());
+    open_accounts(&dev, ACCOUNTS);
+    let (done, address) = (AtomicUsize::new(0), Mutex::new(dev.http.clone()));
+    let (dev, answered) = std::thread::scope(|scope| {
+        let load = scope.spawn(|| send(&address, 0..TRANSFERS, DEADLINE, &done));
+        for (round, exit) in EXITS.iter().enumerate() {
+            let enough = TRANSFERS * (round + 1) / (EXITS.len() + 2);
+            wait_until("transfers go on", || done.load(Ordering::Relaxed) >= enough);
+            match exit {
+                Exit::Killed => drop(dev),
+                Exit::Stopped => dev.stop(),
+            }
+            dev = Dev::start(directory.path());
+            address.lock().unwrap().clone_from(&dev.http);
+        }
+        (dev, load.join().unwrap())
+    });
+    check_books(&dev, &answered);
+    repeat_all(&dev, &answered);
+    check_books(&dev, &answered);
+    dev.stop();
+}
+
+/// A process that stands still. Dropped, it goes on.
+struct Frozen(u32);
+
+impl Frozen {
+    fn new(process: u32) -> Self {
+        signal(process, "STOP");
+        Self(process)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        signal(self.0, "CONT");
+    }
+}
+
+/// What they were sent before is answered when nobody waits for it any more.
+#[test]
+fn workers_that_wake_up_too_late_change_nothing() {
+    const LATE: usize = 3 * CLIENTS;
+    let directory = bank();
+    let dev = Dev::start(directory.path());
+    open_accounts(&dev, ACCOUNTS);
+    let (done, address) = (AtomicUsize::new(0), Mutex::new(dev.http.clone()));
+    let frozen: Vec<Frozen> = dev.workers("transfers").into_iter().map(Frozen::new).collect();
+    assert_eq!(frozen.len(), WORKERS);
+    let mut answered = send(&address, 0..LATE, "300ms", &done);
+    for (transfer, answer) in &answered {
+        let outcome = (answer.status, answer.header("tandem-outcome"));
+        assert_eq!(outcome, (504, Some("TIMED_OUT")), "{transfer:?}: {}", answer.text());
+    }
+    drop(frozen);
+    answered.extend(send(&address, LATE..10 * LATE, DEADLINE, &done));
+    let ended = answered.iter().filter(|(_, answer)| matches!(answer.status, 200 | 409)).count();
+    assert_eq!(ended, 9 * LATE, "those that were sent later do not suffer");
+    check_books(&dev, &answered);
+    repeat_all(&dev, &answered);
     check_books(&dev, &answered);
     dev.stop();
 }

@@ -60,9 +60,14 @@ impl Request {
 
     /// Sends it until there is an answer that is final.
     pub(crate) fn settle(&self, address: &str) -> Answer {
+        self.settle_at(|| address.to_owned())
+    }
+
+    /// The same, where the address may be another one each time.
+    pub(crate) fn settle_at(&self, address: impl Fn() -> String) -> Answer {
         let until = Instant::now() + PATIENCE;
         loop {
-            let problem = match self.send(address) {
+            let problem = match self.send(&address()) {
                 Ok(answer) if !NOT_YET.contains(&answer.status) => return answer,
                 Ok(answer) => answer.text(),
                 Err(error) => error.to_string(),
