@@ -491,7 +491,13 @@ impl<S: Store> Runner<S> {
         let _leaving = Leaving { engine: Arc::clone(&engine), request: Arc::clone(&self.request) };
         let (digest, span) = (self.request.digest, telemetry::flow_span(&self.request));
         let flow = engine.flow(self.request, self.topology, self.isolation, self.cancel, self.progress);
-        match flow.run().instrument(span).await {
+        // With a store that has failed for good nothing can be decided any more; who waits had better know at once.
+        let left = tokio::select! {
+            biased;
+            left = flow.run().instrument(span) => left,
+            () = engine.store_stopped.cancelled() => Left::Abandoned("the store has stopped".to_owned()),
+        };
+        match left {
             Left::Ended(record) => {
                 engine.ended(&record);
                 engine.registry.end(flow_id, &record, false);

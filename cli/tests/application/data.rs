@@ -1,12 +1,15 @@
 //! Data directories that cannot be used, and disks that take no more.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::bank::{Transfer, accounts, bank, check_books, open_accounts};
 use super::http::Answer;
 use super::process::{Dev, said, tandem};
 
 const ACCOUNTS: usize = 4;
+/// How long a transfer may take, as its route says.
+const DEADLINE: Duration = Duration::from_secs(5);
 /// Where state is kept, below the application's directory.
 const DATA: &str = ".tandem";
 
@@ -45,17 +48,17 @@ fn data_directory_in_use_or_of_a_newer_version_is_left_alone() {
     dev.stop();
 }
 
-/// Sends the `number`th transfer until there is no answer any more, and gives those that were answered.
-fn send_until_gone(dev: &Dev, mut number: usize) -> Vec<(Transfer, Answer)> {
+/// Sends transfers until one has no outcome; gives those that have, and when the other was sent.
+fn send_until_gone(dev: &Dev) -> (Vec<(Transfer, Answer)>, Instant) {
     const ENOUGH: usize = 5_000;
     let mut answered = Vec::new();
-    while number < ENOUGH {
+    for number in 0..ENOUGH {
         let transfer = Transfer::number(number, ACCOUNTS);
+        let began = Instant::now();
         match transfer.request.send(&dev.http) {
             Ok(answer) if answer.status != 503 => answered.push((transfer, answer)),
-            Ok(_) | Err(_) => return answered,
+            Ok(_) | Err(_) => return (answered, began),
         }
-        number += 1;
     }
     panic!("{ENOUGH} transfers fit where there was room for far less");
 }
@@ -70,9 +73,10 @@ fn failed_write_ends_the_process_and_the_next_start_has_all_that_was_acknowledge
     open_accounts(&dev, ACCOUNTS);
     dev.stop();
     let mut limited = Dev::start_behind("sh", &["-c", LIMITED, "sh"], directory.path());
-    let mut answered = send_until_gone(&limited, 0);
+    let (mut answered, began) = send_until_gone(&limited);
     assert!(!answered.is_empty());
     let (status, printed) = limited.ended();
+    assert!(began.elapsed() < DEADLINE, "it tried in vain until the deadline:\n{printed}");
     assert_eq!(status.code(), Some(1), "{printed}");
     assert!(printed.contains("the store has stopped") && printed.contains("Start again"), "{printed}");
 
