@@ -100,7 +100,7 @@ struct FlowsQuery {
 
 impl FlowsQuery {
     fn filter(&self) -> Result<FlowFilter, Problem> {
-        let malformed = |error: String| Problem::invalid("malformed-query", error);
+        let malformed = |error: String| Problem::malformed("malformed-query", error);
         let outcomes = self.outcome.as_deref().unwrap_or_default().split(',').filter(|text| !text.is_empty());
         let outcomes = outcomes.map(|text| text.trim().parse::<Outcome>().map_err(malformed));
         let function = self.function.as_deref().map(str::parse).transpose();

@@ -233,7 +233,7 @@ pub fn stopping(extensions: &http::Extensions) -> CancellationToken {
 
 /// A query that cannot be understood.
 pub fn malformed_query(what: &str) -> Problem {
-    Problem::invalid("malformed-query", what)
+    Problem::malformed("malformed-query", what)
 }
 
 fn first_segment(path: &RawPathParams) -> &str {

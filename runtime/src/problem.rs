@@ -85,6 +85,11 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "Invalid", reason, detail).with_outcome(Outcome::Invalid)
     }
 
+    /// A question that makes no sense. It is no request, so it has no outcome.
+    pub fn malformed(reason: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "Invalid", reason, detail)
+    }
+
     /// There is no such thing.
     pub fn not_found(reason: &str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "Not found", reason, detail)

@@ -107,7 +107,7 @@ fn as_of(text: &str) -> Result<Timestamp, Problem> {
 }
 
 fn malformed_name(error: &InvalidName) -> Problem {
-    Problem::invalid("malformed-name", error.to_string())
+    Problem::malformed("malformed-name", error.to_string())
 }
 
 #[cfg(test)]

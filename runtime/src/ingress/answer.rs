@@ -64,9 +64,10 @@ pub fn accepted(request: &Request, preference: bool) -> Response {
     response
 }
 
-/// The answer to a request whose outcome is not known because the runtime stopped first.
+/// The answer to a request whose outcome is not known: the runtime stopped first, or its store refused to write one.
 pub fn stopped(flow: FlowId) -> Response {
-    let detail = "the runtime stopped before the outcome was known; repeat the request with the same id to learn it";
+    let detail = "no outcome could be stored: the runtime is stopping, or its store takes no writes (the log says why); \
+                  repeat the request with the same id, which is always safe";
     Problem::unavailable(detail).with_flow(flow).into_response()
 }
 

@@ -72,9 +72,8 @@ async fn cancel<S: Store>(runtime: &Runtime<S>, id: &str) -> Result<Response, Pr
 
 /// A flow id from a path.
 pub fn parse(id: &str) -> Result<FlowId, Problem> {
-    id.parse().map_err(|error: tandem_model::ids::InvalidName| {
-        Problem::new(StatusCode::BAD_REQUEST, "Invalid", "malformed-flow-id", error.to_string())
-    })
+    id.parse()
+        .map_err(|error: tandem_model::ids::InvalidName| Problem::malformed("malformed-flow-id", error.to_string()))
 }
 
 fn unknown(flow: FlowId) -> Problem {
@@ -87,7 +86,7 @@ fn wait(parameters: &Parameters, request_headers: &HeaderMap) -> Result<Duration
         return Ok(headers::preferences(request_headers).wait.unwrap_or_default().min(WAIT_MAX));
     };
     let wait = headers::duration(text).ok_or_else(|| {
-        Problem::invalid("malformed-query", format!("wait={text:?} must be a time, like 500ms, 5s or 1m"))
+        Problem::malformed("malformed-query", format!("wait={text:?} must be a time, like 500ms, 5s or 1m"))
     })?;
     Ok(wait.min(WAIT_MAX))
 }
