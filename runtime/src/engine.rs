@@ -130,7 +130,7 @@ impl<S: Store> Engine<S> {
         Ok(isolation)
     }
 
-    /// A flow for a request that was checked.
+    /// A flow for a request that was checked. It has its place in the line of its entry instance from here on.
     pub(crate) fn flow(
         self: &Arc<Self>,
         request: Arc<Request>,
@@ -139,12 +139,16 @@ impl<S: Store> Engine<S> {
         cancel: CancellationToken,
         progress: Box<dyn Fn(u32) + Send + Sync>,
     ) -> Flow<S> {
+        let held = self.turns.held(Ticket(self.tickets.fetch_add(1, Ordering::Relaxed)));
+        let only_reads = isolation == Isolation::ReadOnly;
+        let place = if only_reads { None } else { held.line_up(&request.instance) };
         Flow {
             engine: Arc::clone(self),
             request,
             topology,
             isolation,
-            ticket: Ticket(self.tickets.fetch_add(1, Ordering::Relaxed)),
+            held,
+            place,
             accepted: Instant::now(),
             accepted_unix_ms: self.clock.unix_ms(),
             cancel,

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 use crate::partition::{ReadSet, Sealed, Sealing, Seen, Source, Stale, View};
-use crate::turns::{Held, Ticket};
+use crate::turns::{Held, Place};
 
 use attempt::{Attempt, Broken, End};
 
@@ -51,7 +51,10 @@ pub(crate) struct Flow<S: Store> {
     pub(crate) request: Arc<Request>,
     pub(crate) topology: Arc<Topology>,
     pub(crate) isolation: Isolation,
-    pub(crate) ticket: Ticket,
+    /// The turns it has, the one on its entry instance first.
+    pub(crate) held: Held,
+    /// Its place in the line of its entry instance, unless it has the turn already or only reads.
+    pub(crate) place: Option<Place>,
     pub(crate) accepted: Instant,
     pub(crate) accepted_unix_ms: u64,
     pub(crate) cancel: CancellationToken,
@@ -116,12 +119,13 @@ struct Memory {
 
 impl<S: Store> Flow<S> {
     /// Runs the flow to its end. Dropping the future loses the flow, so only [`crate::tasks`] may hold it.
-    pub(crate) async fn run(self) -> Left {
+    pub(crate) async fn run(mut self) -> Left {
         let deadline = self.accepted + self.request.deadline;
         let mut memory = Memory::default();
-        let held = self.engine.turns.held(self.ticket);
-        if self.isolation != Isolation::ReadOnly {
-            let turn = timeout_at(deadline, self.unless_cancelled(held.take(&self.request.instance))).await;
+        let place = self.place.take();
+        let held = &self.held;
+        if let Some(place) = place {
+            let turn = timeout_at(deadline, self.unless_cancelled(held.wait(place))).await;
             match turn {
                 Ok(Ok(())) => {}
                 Ok(Err(())) => return self.end(Outcome::Cancelled, cancelled(), &memory).await,
@@ -132,7 +136,7 @@ impl<S: Store> Flow<S> {
             }
         }
         loop {
-            let step = self.step(&held, &mut memory, deadline).await;
+            let step = self.step(held, &mut memory, deadline).await;
             if let Some(left) = self.after(step, &mut memory, deadline).await {
                 return left;
             }

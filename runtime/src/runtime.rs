@@ -23,7 +23,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::courier::Courier;
 use crate::egress::Egresses;
 use crate::engine::{Engine, Parts};
-use crate::flow::Left;
+use crate::flow::{Flow, Left};
 use crate::host::Host;
 use crate::metrics::{Metrics, StoreFailure};
 use crate::partition::{Partition, ReleasedMessage, Releases};
@@ -326,21 +326,22 @@ impl<S: Store> Runtime<S> {
         {
             return Ok(ended);
         }
-        let (flow, request) = (request.flow, Arc::new(request));
+        let (flow_id, request) = (request.flow, Arc::new(request));
         let max = topology.limits.flows_in_flight_max;
         match engine.registry.begin(&request, max) {
             Begun::Joined { outcome } => {
                 engine.metrics.repeated(&request.instance.function);
-                Ok(Accepted { flow, outcome })
+                Ok(Accepted { flow: flow_id, outcome })
             }
             Begun::Mismatch => Err(mismatch(&request)),
             Begun::Busy(in_flight) => Err(NotAccepted::Busy { in_flight, max }),
             Begun::First { outcome, cancel, attempt } => {
                 engine.metrics.accepted(&request.instance.function);
                 let progress = Box::new(move |number| attempt.store(number, Ordering::Relaxed));
-                let runner = Runner { runtime: self.clone(), request, topology, isolation, cancel, progress };
+                let flow = engine.flow(Arc::clone(&request), topology, isolation, cancel, progress);
+                let runner = Runner { engine: Arc::clone(engine), request, flow };
                 tasks::spawn(TaskKind::Flow, runner.run());
-                Ok(Accepted { flow, outcome })
+                Ok(Accepted { flow: flow_id, outcome })
             }
         }
     }
@@ -462,12 +463,9 @@ fn mismatch(request: &Request) -> NotAccepted {
 
 /// Runs one accepted request in a task of its own, which no client can drop.
 struct Runner<S: Store> {
-    runtime: Runtime<S>,
+    engine: Arc<Engine<S>>,
     request: Arc<Request>,
-    topology: Arc<Topology>,
-    isolation: Isolation,
-    cancel: CancellationToken,
-    progress: Box<dyn Fn(u32) + Send + Sync>,
+    flow: Flow<S>,
 }
 
 /// Takes a flow out of the registry even if its task panics.
@@ -485,12 +483,11 @@ impl<S: Store> Drop for Leaving<S> {
 
 impl<S: Store> Runner<S> {
     async fn run(self) {
-        let engine = Arc::clone(&self.runtime.engine);
-        let flow_id = self.request.flow;
+        let Self { engine, request, flow } = self;
+        let flow_id = request.flow;
         engine.metrics.flow_began();
-        let _leaving = Leaving { engine: Arc::clone(&engine), request: Arc::clone(&self.request) };
-        let (digest, span) = (self.request.digest, telemetry::flow_span(&self.request));
-        let flow = engine.flow(self.request, self.topology, self.isolation, self.cancel, self.progress);
+        let _leaving = Leaving { engine: Arc::clone(&engine), request: Arc::clone(&request) };
+        let (digest, span) = (request.digest, telemetry::flow_span(&request));
         // With a store that has failed for good nothing can be decided any more; who waits had better know at once.
         let left = tokio::select! {
             biased;

@@ -53,6 +53,15 @@ pub(crate) struct Held {
     instances: Mutex<Vec<Instance>>,
 }
 
+/// A place in the line of an instance. Dropped before its turn it is given up; dropped just after, the turn is passed on.
+#[derive(Debug)]
+pub(crate) struct Place {
+    turns: Turns,
+    ticket: Ticket,
+    instance: Instance,
+    granted: Option<oneshot::Receiver<()>>,
+}
+
 enum Request {
     Granted,
     Wait(oneshot::Receiver<()>),
@@ -115,21 +124,35 @@ impl Turns {
 }
 
 impl Held {
-    /// Waits for the turn on an instance, however long. Dropping the future leaves the line.
-    pub(crate) async fn take(&self, instance: &Instance) {
-        if let Request::Wait(granted) = self.request(instance, false) {
-            let mut waiting = Waiting { held: self, instance, granted: Some(granted) };
-            waiting.wait().await;
+    /// Joins the line of an instance at once. Nothing to wait for if it is free, and then held from here on.
+    pub(crate) fn line_up(&self, instance: &Instance) -> Option<Place> {
+        match self.request(instance, false) {
+            Request::Wait(granted) => Some(self.place(instance, granted)),
+            Request::Granted | Request::Ring => None,
+        }
+    }
+
+    /// Waits for the turn, however long. Dropping the future leaves the line.
+    pub(crate) async fn wait(&self, mut place: Place) {
+        if let Some(granted) = &mut place.granted
+            && granted.await.is_ok()
+        {
+            place.granted = None;
+            self.add(&place.instance);
         }
     }
 
     /// Waits for the turn on an instance, unless that would close a ring, and no longer than [`TURN_WAIT_MAX`].
     pub(crate) async fn try_take(&self, instance: &Instance) {
         if let Request::Wait(granted) = self.request(instance, true) {
-            let mut waiting = Waiting { held: self, instance, granted: Some(granted) };
             // Without the turn it goes on all the same; validation decides.
-            let _ = tokio::time::timeout(TURN_WAIT_MAX, waiting.wait()).await;
+            let _ = tokio::time::timeout(TURN_WAIT_MAX, self.wait(self.place(instance, granted))).await;
         }
+    }
+
+    fn place(&self, instance: &Instance, granted: oneshot::Receiver<()>) -> Place {
+        let (turns, ticket, instance) = (self.turns.clone(), self.ticket, instance.clone());
+        Place { turns, ticket, instance, granted: Some(granted) }
     }
 
     fn request(&self, instance: &Instance, avoid_rings: bool) -> Request {
@@ -168,37 +191,19 @@ impl Held {
     }
 }
 
-/// A place in a line. Dropped while waiting, it passes on a turn that was granted at the same moment.
-struct Waiting<'a> {
-    held: &'a Held,
-    instance: &'a Instance,
-    granted: Option<oneshot::Receiver<()>>,
-}
-
-impl Waiting<'_> {
-    async fn wait(&mut self) {
-        if let Some(granted) = &mut self.granted
-            && granted.await.is_ok()
-        {
-            self.granted = None;
-            self.held.add(self.instance);
-        }
-    }
-}
-
-impl Drop for Waiting<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         let Some(mut granted) = self.granted.take() else { return };
         granted.close();
         if granted.try_recv().is_ok() {
-            self.held.add(self.instance);
+            self.turns.give_back(self.ticket, &self.instance);
             return;
         }
-        let mut inner = self.held.turns.lock();
-        let (ticket, inner) = (self.held.ticket, &mut *inner);
-        forget_wait(&mut inner.waits, ticket, self.instance);
-        if let Some(line) = inner.lines.get_mut(self.instance) {
-            line.waiting.retain(|(waiting, _)| *waiting != ticket);
+        let mut inner = self.turns.lock();
+        let inner = &mut *inner;
+        forget_wait(&mut inner.waits, self.ticket, &self.instance);
+        if let Some(line) = inner.lines.get_mut(&self.instance) {
+            line.waiting.retain(|(waiting, _)| *waiting != self.ticket);
         }
     }
 }
@@ -264,17 +269,23 @@ mod tests {
         Instance::parse("f", key).unwrap()
     }
 
+    async fn take(held: &Held, instance: &Instance) {
+        if let Some(place) = held.line_up(instance) {
+            held.wait(place).await;
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn turns_come_in_order() {
         let turns = Turns::default();
         let first = turns.held(Ticket(1));
-        first.take(&instance("a")).await;
+        take(&first, &instance("a")).await;
         let order = Arc::new(Mutex::new(Vec::new()));
         let waiters: Vec<_> = (2..5)
             .map(|ticket| {
                 let (held, order) = (turns.held(Ticket(ticket)), Arc::clone(&order));
                 async move {
-                    held.take(&instance("a")).await;
+                    take(&held, &instance("a")).await;
                     order.lock().unwrap().push(ticket);
                 }
             })
@@ -289,8 +300,8 @@ mod tests {
     async fn nobody_waits_in_a_ring() {
         let turns = Turns::default();
         let (one, two) = (turns.held(Ticket(1)), turns.held(Ticket(2)));
-        one.take(&instance("a")).await;
-        two.take(&instance("b")).await;
+        take(&one, &instance("a")).await;
+        take(&two, &instance("b")).await;
         let started = Instant::now();
         let waits = async {
             one.try_take(&instance("b")).await;
@@ -311,7 +322,7 @@ mod tests {
     async fn a_slow_holder_is_overtaken_and_the_line_forgets_who_left() {
         let turns = Turns::default();
         let (slow, next) = (turns.held(Ticket(1)), turns.held(Ticket(2)));
-        slow.take(&instance("a")).await;
+        take(&slow, &instance("a")).await;
         let started = Instant::now();
         next.try_take(&instance("a")).await;
         assert_eq!(started.elapsed(), TURN_WAIT_MAX);
@@ -326,5 +337,20 @@ mod tests {
         assert!(turns.is_contended(&instance("a"), Instant::now()));
         tokio::time::advance(CONTENDED_FOR).await;
         assert!(!turns.is_contended(&instance("a"), Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_counts_from_when_it_was_taken() {
+        let turns = Turns::default();
+        let (first, second, third) = (turns.held(Ticket(1)), turns.held(Ticket(2)), turns.held(Ticket(3)));
+        assert!(first.line_up(&instance("a")).is_none());
+        let (second_place, third_place) = (second.line_up(&instance("a")), third.line_up(&instance("a")));
+        drop(first);
+        // The third asks first, and still comes third.
+        let mut late = Box::pin(third.wait(third_place.unwrap()));
+        assert!(futures_util::poll!(&mut late).is_pending());
+        drop(second_place);
+        late.await;
+        assert!(third.holds(&instance("a")) && !second.holds(&instance("a")));
     }
 }

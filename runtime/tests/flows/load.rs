@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use tandem_model::outcome::Outcome;
 
 use crate::script::{Step, node};
-use crate::stage::{Stage, embedded_stage, end_of, result};
+use crate::stage::{Stage, embedded_stage, end_of, ended, result};
 
 const CLIENTS: usize = 64;
 const ROUNDS: usize = 5;
@@ -39,4 +39,19 @@ async fn a_hot_instance_further_down_makes_nobody_give_up() {
     };
     join_all((0..CLIENTS).map(client)).await;
     assert_eq!(stage.value("hot").await, Some(i64::try_from(CLIENTS * ROUNDS).unwrap()));
+}
+
+// To see it fail: take the place in line when the flow's task starts, not when the request is accepted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_on_one_instance_run_in_the_order_they_were_accepted() {
+    let stage = Stage::memory().await;
+    let mut accepted = Vec::new();
+    for number in 0..200_i64 {
+        // Each results in how many came before it.
+        let to = node("line", vec![Step::Add(1), Step::Read]);
+        accepted.push((number, stage.submit(&format!("in-line-{number}"), &to).await.unwrap()));
+    }
+    for (number, accepted) in accepted {
+        assert_eq!(result(&ended(accepted).await.record), number + 1);
+    }
 }
