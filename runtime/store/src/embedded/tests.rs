@@ -315,7 +315,7 @@ async fn commits_that_wait_together_share_one_sync_and_are_judged_against_each_o
     for number in 0..COMMITS {
         let mut transaction = Transaction::begin(&store).await;
         transaction.get("contended").await;
-        waiting.push(transaction.put("contended", &number.to_string()));
+        waiting.push(transaction.put("contended", &format!("{number:02}")));
     }
     let first = tokio::spawn(first.must_commit());
     is_entered.recv().unwrap();
@@ -338,7 +338,7 @@ async fn commits_that_wait_together_share_one_sync_and_are_judged_against_each_o
     let statistics = store.statistics();
     assert_eq!((statistics.groups, statistics.syncs), (2, 2));
     assert_eq!((statistics.commits, statistics.conflicts), (2, COMMITS - 1));
-    assert_eq!(statistics.bytes_written, 6 + 10);
+    assert_eq!(statistics.bytes_written, 6 + 11);
 }
 
 /// Rotates memtables and merges table files under snapshots that are still read.
