@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tandem_model::ids::Instance;
 use tandem_model::limits::DEADLINE_MS_MAX;
 use tandem_model::request::{Origin, Request};
+use tandem_model::slot::Slot;
 use tandem_store::keys::{Layout, RowKey};
 use tandem_store::rows::{self, Message};
 use tandem_store::{Error, KeyRange, Snapshot, Store, keys};
@@ -268,39 +269,43 @@ impl Courier {
     }
 
     async fn read_inbox<S: Store>(&self, engine: &Arc<Engine<S>>) -> Result<bool, Error> {
-        let snapshot = engine.store.snapshot().await?;
-        for slot in self.layout.slots().all() {
-            let complete = each_row(&snapshot, self.layout.inboxes(slot), |row, value| {
-                let message = Arc::new(rows::decode_message(&value)?);
-                let mut inner = self.lock();
-                if inner.known.len() >= MESSAGES_MAX {
-                    return Ok(false);
-                }
+        let take = |row: Bytes, value: Bytes| {
+            let message = Arc::new(rows::decode_message(&value)?);
+            let mut inner = self.lock();
+            let has_room = inner.known.len() < MESSAGES_MAX;
+            if has_room {
                 inner.add_stored(row, message);
-                Ok(true)
-            });
-            if !complete.await? {
-                return Ok(false);
             }
-        }
-        Ok(true)
+            Ok(has_room)
+        };
+        self.read_all_slots(engine, Layout::inboxes, take).await
     }
 
     async fn read_timers<S: Store>(&self, engine: &Arc<Engine<S>>) -> Result<bool, Error> {
+        let take = |row: Bytes, _| {
+            let Ok(RowKey::Timer { due_unix_ms, .. }) = keys::parse(&row) else {
+                return Err(Error::Damaged(format!("row {row:?} is not a timer")));
+            };
+            let mut inner = self.lock();
+            let has_room = inner.timers.len() < TIMERS_MAX;
+            if has_room {
+                inner.add_timer(due_unix_ms, row);
+            }
+            Ok(has_room)
+        };
+        self.read_all_slots(engine, Layout::timers, take).await
+    }
+
+    /// Gives `take` the rows of a table as long as it has room. `true` if that was all of them.
+    async fn read_all_slots<S: Store>(
+        &self,
+        engine: &Arc<Engine<S>>,
+        rows_of: fn(Layout, Slot) -> KeyRange,
+        mut take: impl FnMut(Bytes, Bytes) -> Result<bool, Error> + Send,
+    ) -> Result<bool, Error> {
         let snapshot = engine.store.snapshot().await?;
         for slot in self.layout.slots().all() {
-            let complete = each_row(&snapshot, self.layout.timers(slot), |row, _| {
-                let Ok(RowKey::Timer { due_unix_ms, .. }) = keys::parse(&row) else {
-                    return Err(Error::Damaged(format!("row {row:?} is not a timer")));
-                };
-                let mut inner = self.lock();
-                if inner.timers.len() >= TIMERS_MAX {
-                    return Ok(false);
-                }
-                inner.add_timer(due_unix_ms, row);
-                Ok(true)
-            });
-            if !complete.await? {
+            if !each_row(&snapshot, rows_of(self.layout, slot), &mut take).await? {
                 return Ok(false);
             }
         }
@@ -390,7 +395,7 @@ async fn read_message<S: Store>(engine: &Arc<Engine<S>>, row: &Bytes) -> Result<
 async fn each_row<P: Snapshot>(
     snapshot: &P,
     range: KeyRange,
-    mut take: impl FnMut(Bytes, Bytes) -> Result<bool, Error> + Send,
+    take: &mut (impl FnMut(Bytes, Bytes) -> Result<bool, Error> + Send),
 ) -> Result<bool, Error> {
     let mut range = range;
     loop {
