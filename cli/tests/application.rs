@@ -8,6 +8,7 @@
 //! | [`data`] | a data directory that is in use, of another version, or on a full disk |
 //! | [`reload`] | the files change while it runs |
 //! | [`scaffold`] | the first steps: `tandem new`, `dev`, `invoke`, `flows`, `state` |
+//! | [`traces`] | a collector is there |
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
 
@@ -30,3 +31,5 @@ mod process;
 mod reload;
 #[path = "application/scaffold.rs"]
 mod scaffold;
+#[path = "application/traces.rs"]
+mod traces;
