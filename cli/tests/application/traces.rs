@@ -1,5 +1,6 @@
 //! Traces: what a collector gets when one is configured.
 
+use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -18,13 +19,19 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 #[derive(Clone, Default)]
 struct Collector(Arc<Mutex<Vec<[String; 4]>>>);
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
 #[tonic::async_trait]
 impl TraceService for Collector {
     async fn export(
         &self,
         request: tonic::Request<ExportTraceServiceRequest>,
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let scopes = request.into_inner().resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
         let spans = scopes.flat_map(|scope| scope.spans);
         let spans = spans.map(|span| [span.name, hex(&span.trace_id), hex(&span.span_id), hex(&span.parent_span_id)]);
