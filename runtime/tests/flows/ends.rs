@@ -6,7 +6,7 @@ use tandem_model::ids::FunctionName;
 use tandem_model::outcome::Outcome;
 use tandem_model::topology::{Handler, Topology};
 use tandem_runtime::runtime::{Cancelled, FlowState, NotAccepted};
-use tandem_store::memory::MemoryStore;
+use tandem_store::memory::{Fault, MemoryStore};
 
 use crate::held::HeldStore;
 use crate::script::{PATIENCE, Step, gone, node, other, point, reach, reached, until};
@@ -154,4 +154,20 @@ async fn flows_that_do_not_end_in_time_have_no_outcome_and_can_be_repeated() {
     let again = stage.ask_as("r-1", &to).await;
     assert_eq!((end_of(&again.record), again.repeated), ((Outcome::Committed, ""), false));
     assert_eq!((stage.value("a").await, reached(&began)), (Some(1), 2));
+}
+
+// To see it fail: never give up in `Flow::after` when there was a conflict.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flow_that_keeps_conflicting_ends_as_conflict_and_leaves_nothing() {
+    const ATTEMPTS_MAX: u32 = 3;
+    let stage = Stage::memory_with(|topology| topology.limits.attempts_max = ATTEMPTS_MAX).await;
+    (0..ATTEMPTS_MAX).for_each(|_| stage.store.fail_next_commit(Fault::Conflict));
+    let record = stage.run("a", vec![Step::Add(1), Step::Emit("out".into(), 1)]).await;
+    assert_eq!(end_of(&record), (Outcome::Conflict, "conflict"));
+    assert_eq!((record.attempts, stage.store.faults_left()), (ATTEMPTS_MAX, 0));
+    assert_eq!((stage.value("a").await, stage.emitted().await), (None, Vec::new()));
+    // One conflict fewer, and it commits.
+    (1..ATTEMPTS_MAX).for_each(|_| stage.store.fail_next_commit(Fault::Conflict));
+    let record = stage.run("a", vec![Step::Add(1)]).await;
+    assert_eq!((end_of(&record), record.attempts), ((Outcome::Committed, ""), ATTEMPTS_MAX));
 }
