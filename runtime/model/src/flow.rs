@@ -273,16 +273,6 @@ impl Tree {
         self.calls[call.0].parent
     }
 
-    /// Number of calls so far, the entry included.
-    pub fn len(&self) -> usize {
-        self.calls.len()
-    }
-
-    /// Never: there is always the entry.
-    pub fn is_empty(&self) -> bool {
-        self.calls.is_empty()
-    }
-
     /// All instances that were called, each once, in order.
     pub fn footprint(&self) -> Vec<Instance> {
         let mut instances: Vec<Instance> = self.calls.iter().map(|call| call.instance.clone()).collect();
