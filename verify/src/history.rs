@@ -1,0 +1,1 @@
+//! List-append histories, and the checker that finds cycles in them.

@@ -1,0 +1,15 @@
+//! Tries to break the contract in every way that one machine allows.
+//!
+//! | module | concept |
+//! | --- | --- |
+//! | [`history`] | list-append histories, and the checker that finds cycles in them |
+//! | [`program`] | random programs: what a request does, and the functions that do it |
+//! | [`model`] | what each outcome of a program may have left |
+//! | [`world`] | a whole runtime in one deterministic thread, with faults and crashes from a seed |
+//! | [`process`] | the same programs against real processes, with kill -9 |
+
+pub mod history;
+pub mod model;
+pub mod process;
+pub mod program;
+pub mod world;

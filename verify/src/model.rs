@@ -1,0 +1,1 @@
+//! What each outcome of a program may have left.

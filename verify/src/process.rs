@@ -1,0 +1,1 @@
+//! Random programs against real processes, with kill -9.

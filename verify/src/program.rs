@@ -1,0 +1,1 @@
+//! Random programs: what a request does, and the functions that do it.

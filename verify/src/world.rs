@@ -1,0 +1,1 @@
+//! A whole runtime in one deterministic thread, with faults and crashes from a seed.
