@@ -1,0 +1,1 @@
+//! Functions that append and read, and what clients ask of them.
