@@ -25,8 +25,10 @@ use crate::engine::Engine;
 use crate::partition::{ReadSet, Sealed, Sealing, Seen, Source, Stale, View};
 use crate::turns::{Held, Place};
 
+use ahead::RunAhead;
 use attempt::{Attempt, Broken, End};
 
+mod ahead;
 mod attempt;
 mod call;
 mod effects;
@@ -87,6 +89,12 @@ impl<S: Store> Opened<S> {
         let record = seen.into_iter().next().ok_or_else(missing)?;
         Ok(Self { view, row, record })
     }
+}
+
+/// What there is already when the first attempt begins.
+struct Prepared<S: Store> {
+    opened: Option<Opened<S>>,
+    ahead: Option<RunAhead>,
 }
 
 /// How a flow left the runtime.
@@ -154,10 +162,11 @@ impl<S: Store> Flow<S> {
         let mut memory = Memory::default();
         let (place, mut opened) = (self.place.take(), self.opened.take());
         let held = &self.held;
+        let mut ahead = None;
         if let Some(place) = place {
-            let turn = timeout_at(deadline, self.unless_cancelled(held.wait(place))).await;
+            let turn = timeout_at(deadline, self.unless_cancelled(self.wait_for_entry(held, place))).await;
             match turn {
-                Ok(Ok(())) => {}
+                Ok(Ok(begun)) => ahead = begun,
                 Ok(Err(())) => return self.end(Outcome::Cancelled, cancelled(), &memory).await,
                 Err(_) => {
                     let detail = "the flow was still waiting for others on its instance";
@@ -166,7 +175,8 @@ impl<S: Store> Flow<S> {
             }
         }
         loop {
-            let step = self.step(held, &mut memory, deadline, opened.take()).await;
+            let step =
+                self.step(held, &mut memory, deadline, Prepared { opened: opened.take(), ahead: ahead.take() }).await;
             if let Some(left) = self.after(step, &mut memory, deadline).await {
                 return left;
             }
@@ -235,7 +245,8 @@ impl<S: Store> Flow<S> {
         None
     }
 
-    async fn step(&self, held: &Held, memory: &mut Memory, deadline: Instant, opened: Option<Opened<S>>) -> Step {
+    async fn step(&self, held: &Held, memory: &mut Memory, deadline: Instant, prepared: Prepared<S>) -> Step {
+        let Prepared { opened, ahead } = prepared;
         memory.attempts += 1;
         (self.progress)(memory.attempts);
         if memory.attempts > 1 && self.isolation != Isolation::ReadOnly {
@@ -256,7 +267,7 @@ impl<S: Store> Flow<S> {
             Ok(Err(step)) => return step,
             Err(_) => return Step::Decided(Outcome::TimedOut, self.timed_out(&[])),
         };
-        let attempt = Attempt::new(self, &view, held, memory.attempts, memory.sequential, deadline);
+        let attempt = Attempt::new(self, &view, held, memory.attempts, memory.sequential, deadline).with_ahead(ahead);
         let ended = tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(Step::Decided(Outcome::Cancelled, cancelled())),

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{Metrics, WorkerDrop};
 
+pub(crate) use link::Begun;
 pub(crate) use worker::{Lease, Worker};
 
 mod connect;
@@ -32,6 +33,9 @@ mod worker;
 
 /// Requests of one invocation (calls, reads) that may wait for the flow to take them.
 pub(crate) const EVENTS_QUEUED_MAX: usize = 2_048;
+/// Invocations that run ahead take no more than this part of a worker's credit and of a function's concurrency: one over
+/// this number. The rest is for those who have their turn.
+const AHEAD_SHARE: usize = 2;
 /// Frames that may wait to be written to one worker.
 const FRAMES_QUEUED_MAX: usize = 4_096;
 
@@ -53,6 +57,8 @@ pub(crate) struct Invocation {
 /// What user code asks for, or how it ended.
 #[derive(Debug)]
 pub(crate) enum Event {
+    /// An invocation that follows another one begins, on these states. Its first event, if it is not its last.
+    Began(Vec<(String, Option<Bytes>)>),
     /// Call another instance; to be answered unless it is a spawn.
     Call { call: u64, function: String, key: String, handler: String, payload: Bytes, spawn: bool },
     /// Read a map state; to be answered.
@@ -115,6 +121,14 @@ impl Session {
     /// The next thing user code wants. A session that ended without a word was flooded by its worker.
     pub(crate) async fn next(&mut self) -> Event {
         self.events.recv().await.unwrap_or(Event::Flooded)
+    }
+
+    /// Where another invocation can follow this one.
+    pub(crate) fn begun(&self) -> Option<Begun> {
+        match &self.answers {
+            worker::Answers::Link(handle) => Some(handle.begun()),
+            worker::Answers::Http(..) => None,
+        }
     }
 
     /// Answers a call or read. If the worker is gone, [`Session::next`] says so.
@@ -296,6 +310,22 @@ impl Host {
         }
         drop(inner);
         Some(Lease::new(Arc::clone(self), worker, function.clone(), is_entry))
+    }
+
+    /// A place on the worker of an invocation, to follow it, unless that would take more than its share of the worker.
+    pub(crate) fn lease_behind(self: &Arc<Self>, begun: &Begun, function: &FunctionName) -> Option<Lease> {
+        let mut inner = self.lock();
+        let pool = inner.pools.get(function)?;
+        let worker = Arc::clone(pool.iter().find(|worker| worker.carries(begun))?);
+        let max = inner.topology.functions.get(function).map_or(0, |declared| declared.concurrency_max as usize);
+        let running = inner.running.entry(function.clone()).or_default();
+        if *running >= max / AHEAD_SHARE || !worker.has_credit_ahead() {
+            return None;
+        }
+        *running += 1;
+        worker.enter(true);
+        drop(inner);
+        Some(Lease::new(Arc::clone(self), worker, function.clone(), true))
     }
 
     fn give_back(&self, worker: &Worker, function: &FunctionName, is_entry: bool) {
