@@ -1,9 +1,11 @@
 //! What all parts of a runtime share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use tandem_model::ids::{FunctionName, HandlerName};
 use tandem_model::outcome::{Cause, FlowRecord, Outcome};
 use tandem_model::request::Request;
@@ -51,6 +53,7 @@ pub(crate) struct Engine<S: Store> {
     /// Set when the store has failed for good.
     pub(crate) store_stopped: CancellationToken,
     tickets: AtomicU64,
+    random: Mutex<SmallRng>,
 }
 
 /// What an engine is made of.
@@ -65,6 +68,7 @@ pub(crate) struct Parts<S: Store> {
     pub(crate) egresses: Arc<Egresses>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) store_stopped: CancellationToken,
+    pub(crate) seed: Option<u64>,
 }
 
 impl<S: Store> Engine<S> {
@@ -87,7 +91,15 @@ impl<S: Store> Engine<S> {
             draining: AtomicBool::new(false),
             store_stopped: parts.store_stopped,
             tickets: AtomicU64::new(1),
+            random: Mutex::new(parts.seed.map_or_else(|| SmallRng::from_rng(&mut rand::rng()), SmallRng::seed_from_u64)),
         })
+    }
+
+    /// By how much a wait is shortened, so that those who got in each other's way do not meet again: between a half
+    /// and one.
+    pub(crate) fn jitter(&self) -> f64 {
+        // Nothing panics while it holds the lock.
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).random_range(0.5..=1.0)
     }
 
     /// Whether requests are taken.

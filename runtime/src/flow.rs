@@ -10,7 +10,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::Rng;
 use tandem_model::flow::Overlay;
 use tandem_model::ids::{Instance, Payload};
 use tandem_model::outcome::{CallTrace, Cause, FlowRecord, Outcome};
@@ -175,7 +174,7 @@ impl<S: Store> Flow<S> {
                     let detail = format!("other flows changed what it read in each of {} attempts", memory.conflicts);
                     return Some(self.end(Outcome::Conflict, Cause::new("conflict", detail), memory).await);
                 }
-                backoff(RETRY_BACKOFF, memory.conflicts - 1)
+                self.backoff(RETRY_BACKOFF, memory.conflicts - 1)
             }
             Step::Failed(cause) => {
                 memory.failures += 1;
@@ -184,20 +183,20 @@ impl<S: Store> Flow<S> {
                 if memory.failures >= declared.map_or(1, |function| function.failure_attempts_max) {
                     return Some(self.end(Outcome::Failed, cause, memory).await);
                 }
-                backoff(FAILURE_BACKOFF, memory.failures - 1)
+                self.backoff(FAILURE_BACKOFF, memory.failures - 1)
             }
             Step::Lost(cause) => {
                 memory.lost += 1;
                 if memory.lost >= LOST_WORKERS_MAX {
                     return Some(self.end(Outcome::Failed, cause, memory).await);
                 }
-                backoff(LOST_BACKOFF, memory.lost - 1)
+                self.backoff(LOST_BACKOFF, memory.lost - 1)
             }
             Step::Refused(why) => {
                 if Instant::now() >= deadline {
                     return Some(Left::Abandoned(why));
                 }
-                backoff(FAILURE_BACKOFF, memory.attempts)
+                self.backoff(FAILURE_BACKOFF, memory.attempts)
             }
         };
         // A deadline or a cancel during the wait is found by the next attempt, before it does anything.
@@ -256,6 +255,10 @@ impl<S: Store> Flow<S> {
                 with_calls(step, calls)
             }
         }
+    }
+
+    fn backoff(&self, first: Duration, times: u32) -> Duration {
+        backoff(first, times, self.engine.jitter())
     }
 
     /// Takes the turns for another attempt: on everything that the last one touched if there was a conflict, in key
@@ -393,7 +396,7 @@ impl<S: Store> Flow<S> {
                     "others keep writing its record".clone_into(&mut last);
                 }
             }
-            tokio::time::sleep(backoff(FAILURE_BACKOFF, attempt)).await;
+            tokio::time::sleep(self.backoff(FAILURE_BACKOFF, attempt)).await;
         }
         Left::Abandoned(last)
     }
@@ -482,9 +485,9 @@ fn cancelled() -> Cause {
     Cause::new("cancelled", "somebody cancelled the flow")
 }
 
-fn backoff(first: Duration, times: u32) -> Duration {
+fn backoff(first: Duration, times: u32, jitter: f64) -> Duration {
     let whole = first.saturating_mul(1 << times.min(16)).min(RETRY_BACKOFF_MAX.max(first * 8));
-    whole.mul_f64(rand::rng().random_range(0.5..=1.0))
+    whole.mul_f64(jitter)
 }
 
 /// Whose state a row is part of.

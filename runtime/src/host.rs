@@ -8,9 +8,9 @@
 //! A worker that dies, hangs or talks nonsense is dropped: its invocations end as [`Event::Lost`], and their flows run
 //! again elsewhere. What user code sees and asks for is in this file; how it travels is in [`link`] and [`http`].
 //!
-//! **Invariant:** generated protocol types do not leave this module.
+//! **Invariant:** generated protocol types do not leave this module, but for the seam [`crate::dial`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use tandem_model::topology::{Endpoint, Isolation, StateKind, Topology};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::dial::Dial;
 use crate::metrics::{Metrics, WorkerDrop};
 
 pub(crate) use worker::{Lease, Worker};
@@ -133,6 +134,7 @@ pub(crate) struct Interface {
 /// All connections to workers.
 pub(crate) struct Host {
     metrics: Arc<Metrics>,
+    dial: Arc<dyn Dial>,
     inner: Mutex<Inner>,
     /// Woken whenever a worker appears or has room again.
     changed: Notify,
@@ -151,9 +153,9 @@ struct Inner {
 
 impl Host {
     /// A host without connections.
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(crate) fn new(metrics: Arc<Metrics>, dial: Arc<dyn Dial>) -> Arc<Self> {
         let (inner, changed, stop) = (Mutex::default(), Notify::new(), CancellationToken::new());
-        Arc::new(Self { metrics, inner, changed, stop })
+        Arc::new(Self { metrics, dial, inner, changed, stop })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -163,7 +165,8 @@ impl Host {
 
     /// Connects to the endpoints that are new, and lets go of those that are no longer named.
     pub(crate) fn set_topology(self: &Arc<Self>, topology: &Arc<Topology>) {
-        let mut functions_of: HashMap<Endpoint, Vec<FunctionName>> = HashMap::new();
+        // In the order of their addresses, so that the same topology always dials in the same order.
+        let mut functions_of: BTreeMap<Endpoint, Vec<FunctionName>> = BTreeMap::new();
         for (name, function) in &topology.functions {
             for endpoint in &function.workers {
                 functions_of.entry(endpoint.clone()).or_default().push(name.clone());
