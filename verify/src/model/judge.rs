@@ -404,6 +404,3 @@ fn difference(expected: &State, found: &State) -> String {
     });
     told.collect::<Vec<_>>().join("; ")
 }
-
-#[cfg(test)]
-mod tests;
