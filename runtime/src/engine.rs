@@ -112,13 +112,13 @@ impl<S: Store> Engine<S> {
         self.topology.load().functions.contains_key(function)
     }
 
-    /// Whether a request makes sense, and the isolation it runs in.
-    pub(crate) fn check(&self, topology: &Topology, request: &Request) -> Result<Isolation, NotAccepted> {
+    /// Whether a request makes sense, and the isolation it runs in, unless that is not known before a worker says it.
+    pub(crate) fn check(&self, topology: &Topology, request: &Request) -> Result<Option<Isolation>, NotAccepted> {
         let invalid = |invalid: Invalid| Err(NotAccepted::Invalid(invalid));
         let function = &request.instance.function;
-        let Some(declared) = topology.functions.get(function) else {
+        if !topology.functions.contains_key(function) {
             return invalid(Invalid::UnknownFunction(function.to_string()));
-        };
+        }
         let bytes = request.payload.bytes.len();
         let max = topology.limits.payload_bytes_max;
         if bytes > max {
@@ -133,13 +133,12 @@ impl<S: Store> Engine<S> {
             let (function, handler) = (function.clone(), request.handler.to_string());
             return invalid(Invalid::UnknownHandler { function, handler, known: known.join(", ") });
         }
-        let pinned = declared.handlers.as_ref().and_then(|handlers| handlers.get(&request.handler));
-        let told = told.flatten().copied().flatten();
-        let isolation = pinned.map(|handler| handler.isolation).or(told).unwrap_or_default();
+        let Some(told) = told else { return Ok(None) };
+        let isolation = told.copied().flatten().unwrap_or_default();
         if request.as_of.is_some() && isolation != Isolation::ReadOnly {
             return invalid(Invalid::AsOfNeedsReadOnly);
         }
-        Ok(isolation)
+        Ok(Some(isolation))
     }
 
     /// A flow for a request that was checked. It has its place in the line of its entry instance from here on.
@@ -147,18 +146,19 @@ impl<S: Store> Engine<S> {
         self: &Arc<Self>,
         request: Arc<Request>,
         topology: Arc<Topology>,
-        isolation: Isolation,
+        isolation: Option<Isolation>,
         cancel: CancellationToken,
         progress: Box<dyn Fn(u32) + Send + Sync>,
     ) -> Flow<S> {
         let held = self.turns.held(Ticket(self.tickets.fetch_add(1, Ordering::Relaxed)));
-        let only_reads = isolation == Isolation::ReadOnly;
+        let only_reads = isolation == Some(Isolation::ReadOnly);
         let place = if only_reads { None } else { held.line_up(&request.instance) };
         Flow {
             engine: Arc::clone(self),
             request,
             topology,
-            isolation,
+            is_isolation_known: isolation.is_some(),
+            isolation: isolation.unwrap_or_default(),
             held,
             place,
             accepted: Instant::now(),
@@ -175,9 +175,7 @@ impl<S: Store> Engine<S> {
         let checked = self.check(&topology, &request);
         let (span, request) = (telemetry::flow_span(&request), Arc::new(request));
         let (cancel, progress) = (CancellationToken::new(), Box::new(|_| {}));
-        let isolation = *checked.as_ref().unwrap_or(&Isolation::Serializable);
-        // A message is consumed by the commit, which a read-only flow has none of.
-        let isolation = if isolation == Isolation::ReadOnly { Isolation::Snapshot } else { isolation };
+        let isolation = checked.as_ref().ok().copied().flatten().map(Isolation::of_message);
         let mut flow = self.flow(request, topology, isolation, cancel, progress);
         flow.last_delivery = last_delivery;
         let left = match checked {

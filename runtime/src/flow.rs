@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 use crate::partition::{ReadSet, Sealed, Sealing, Seen, Source, Stale, View};
+use crate::runtime::{Invalid, NotAccepted};
 use crate::turns::{Held, Place};
 
 use attempt::{Attempt, Broken, End};
@@ -50,6 +51,8 @@ pub(crate) struct Flow<S: Store> {
     pub(crate) request: Arc<Request>,
     pub(crate) topology: Arc<Topology>,
     pub(crate) isolation: Isolation,
+    /// Whether `isolation` is more than a guess: no worker has said yet what the handler is.
+    pub(crate) is_isolation_known: bool,
     /// The turns it has, the one on its entry instance first.
     pub(crate) held: Held,
     /// Its place in the line of its entry instance, unless it has the turn already or only reads.
@@ -121,25 +124,49 @@ impl<S: Store> Flow<S> {
     pub(crate) async fn run(mut self) -> Left {
         let deadline = self.accepted + self.request.deadline;
         let mut memory = Memory::default();
-        let place = self.place.take();
-        let held = &self.held;
-        if let Some(place) = place {
-            let turn = timeout_at(deadline, self.unless_cancelled(held.wait(place))).await;
-            match turn {
-                Ok(Ok(())) => {}
-                Ok(Err(())) => return self.end(Outcome::Cancelled, cancelled(), &memory).await,
-                Err(_) => {
-                    let detail = "the flow was still waiting for others on its instance";
-                    return self.end(Outcome::TimedOut, Cause::new("deadline", detail), &memory).await;
-                }
-            }
+        if let Err((outcome, cause)) = self.begin(deadline).await {
+            return self.end(outcome, cause, &memory).await;
         }
         loop {
-            let step = self.step(held, &mut memory, deadline).await;
+            let step = self.step(&self.held, &mut memory, deadline).await;
             if let Some(left) = self.after(step, &mut memory, deadline).await {
                 return left;
             }
         }
+    }
+
+    /// Waits for the turn on its instance, and to hear what the handler is.
+    async fn begin(&mut self, deadline: Instant) -> Result<(), (Outcome, Cause)> {
+        let too_late = |detail: String| (Outcome::TimedOut, Cause::new("deadline", detail));
+        if let Some(place) = self.place.take() {
+            let turn = timeout_at(deadline, self.unless_cancelled(self.held.wait(place))).await;
+            turn.map_err(|_| too_late("the flow was still waiting for others on its instance".to_owned()))?
+                .map_err(|()| (Outcome::Cancelled, cancelled()))?;
+        }
+        if self.is_isolation_known {
+            return Ok(());
+        }
+        let (function, host) = (&self.request.instance.function, &self.engine.host);
+        let known = timeout_at(deadline, self.unless_cancelled(host.until_known(function))).await;
+        known
+            .map_err(|_| too_late(format!("no worker of function {function} has connected yet")))?
+            .map_err(|()| (Outcome::Cancelled, cancelled()))?;
+        let handlers = host.interface(function).map(|interface| interface.handlers).unwrap_or_default();
+        self.learn(handlers.get(&self.request.handler).copied().flatten().unwrap_or_default())
+    }
+
+    /// Takes note of the isolation of its handler, which was not known when the flow was accepted.
+    fn learn(&mut self, isolation: Isolation) -> Result<(), (Outcome, Cause)> {
+        self.is_isolation_known = true;
+        let is_message = matches!(self.request.origin, Origin::Message { .. });
+        self.isolation = if is_message { isolation.of_message() } else { isolation };
+        if self.isolation == Isolation::ReadOnly {
+            self.held.give_back();
+        } else if self.request.as_of.is_some() {
+            let refused = NotAccepted::Invalid(Invalid::AsOfNeedsReadOnly);
+            return Err((Outcome::Invalid, Cause::new("as-of-needs-read-only", refused.to_string())));
+        }
+        Ok(())
     }
 
     /// Ends the flow of a message that cannot even be run.

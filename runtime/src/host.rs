@@ -147,6 +147,8 @@ struct Inner {
     /// Connections by endpoint; each serves all functions that name it.
     links: HashMap<Endpoint, CancellationToken>,
     pools: HashMap<FunctionName, Vec<Arc<Worker>>>,
+    /// What was told last of each function, for the time when none of its workers is connected.
+    told: HashMap<FunctionName, Interface>,
     /// Entry invocations of a function that run now.
     running: HashMap<FunctionName, usize>,
 }
@@ -204,7 +206,7 @@ impl Host {
         let declared = inner.topology.functions.get(function)?;
         let told =
             inner.pools.get(function).and_then(|workers| workers.first()).and_then(|worker| worker.interface(function));
-        let mut interface = told.cloned();
+        let mut interface = told.or_else(|| inner.told.get(function)).cloned();
         if let Some(handlers) = &declared.handlers {
             let pinned = handlers.iter().map(|(name, handler)| (name.clone(), Some(handler.isolation)));
             interface.get_or_insert_default().handlers = pinned.collect();
@@ -214,6 +216,19 @@ impl Host {
             interface.get_or_insert_default().states = pinned.collect();
         }
         interface.filter(|interface| !interface.handlers.is_empty())
+    }
+
+    /// Waits until something is known of a function's handlers.
+    pub(crate) async fn until_known(&self, function: &FunctionName) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.interface(function).is_some() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Whether a worker of the function is connected.
@@ -226,6 +241,9 @@ impl Host {
         let mut inner = self.lock();
         for function in worker.functions() {
             inner.pools.entry(function.clone()).or_default().push(Arc::clone(worker));
+            if let Some(interface) = worker.interface(function) {
+                inner.told.insert(function.clone(), interface.clone());
+            }
             self.metrics.worker_connected(function);
         }
         drop(inner);

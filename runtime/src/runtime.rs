@@ -327,7 +327,7 @@ impl<S: Store> Runtime<S> {
         let topology = engine.topology.load_full();
         let isolation = engine.check(&topology, &request)?;
         self.check_past(&request).await?;
-        if isolation != Isolation::ReadOnly
+        if isolation != Some(Isolation::ReadOnly)
             && let Some(ended) = self.answered(&request).await?
         {
             return Ok(ended);

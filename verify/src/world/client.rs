@@ -253,7 +253,7 @@ impl Sending<'_> {
     }
 
     /// Sends a body until it is known what became of it.
-    async fn until_known(&self, body: usize, asks_later: bool) {
+    async fn until_known(&self, body: usize, mut asks_later: bool) {
         loop {
             let sent = self.clients.trace.tick("sent", &format!("{} body {body}", self.job.id));
             self.asked(|asked| {
@@ -270,6 +270,7 @@ impl Sending<'_> {
                 continue;
             };
             while matches!(reply, Reply::Running) {
+                asks_later = false;
                 reply = self.ask(sent, body).await;
             }
             match reply {

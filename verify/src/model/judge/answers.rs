@@ -50,6 +50,9 @@ impl Judge<'_> {
                 let program = &asked.bodies[answer.body].1;
                 let window = self.window(answer.sent, Some(answer.at));
                 match answer.outcome {
+                    // Who asked later is told only how it ended.
+                    Outcome::Committed if answer.result.is_none() => {}
+                    Outcome::Rejected if answer.reason.is_none() => {}
                     Outcome::Committed => {
                         let Ok(log) = log_of(answer.result.as_ref()) else {
                             self.violation(format!("{} was answered with nonsense", asked.id));
