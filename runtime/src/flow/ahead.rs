@@ -51,6 +51,9 @@ impl<S: Store> Flow<S> {
     }
 
     async fn run_ahead(&self, held: &Held, begun: &Begun) -> Option<RunAhead> {
+        if !self.is_isolation_known {
+            return None;
+        }
         let request = &self.request;
         let declared = declared(&self.engine, &self.topology, &request.instance.function, &request.handler);
         if declared.isolation == Isolation::ReadOnly {

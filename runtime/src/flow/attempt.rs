@@ -14,7 +14,7 @@ use tandem_model::outcome::{CallStatus, CallTrace, Cause};
 use tandem_model::request::Request;
 use tandem_model::topology::{Isolation, Topology};
 use tandem_store::Store;
-use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
 use tokio::time::Instant;
 
 use super::Flow;
@@ -102,8 +102,8 @@ pub(super) struct Attempt<'a, S: Store> {
     traces: Mutex<Traces>,
     /// An async lock, since a scan notes what it saw only once it has seen it.
     pub(super) reads: AsyncMutex<ReadSet>,
-    /// Grows whenever a call has ended, for those who wait for its instances.
-    pub(super) ended: watch::Sender<u64>,
+    /// Wakes those who wait for an instance whenever a call has ended, in the order they came.
+    pub(super) ended: Notify,
 }
 
 impl<'a, S: Store> Attempt<'a, S> {
@@ -131,7 +131,7 @@ impl<'a, S: Store> Attempt<'a, S> {
             tree: Mutex::new(tree),
             traces: Mutex::default(),
             reads: AsyncMutex::default(),
-            ended: watch::Sender::new(0),
+            ended: Notify::new(),
         }
     }
 
@@ -177,7 +177,7 @@ impl<'a, S: Store> Attempt<'a, S> {
 
     pub(super) fn call_ended(&self, call: CallId, status: CallStatus) {
         self.traced().ended(call, status);
-        self.ended.send_modify(|count| *count += 1);
+        self.ended.notify_waiters();
     }
 
     /// Runs the entry and everything that it starts.

@@ -135,16 +135,16 @@ impl<S: Store> Attempt<'_, S> {
     }
 
     async fn wait_for_turn(&self, call: CallId) -> Result<(), Broken> {
-        let mut ended = self.ended.subscribe();
         loop {
-            ended.borrow_and_update();
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
             match self.tree().turn(call) {
                 Turn::Now => return Ok(()),
                 Turn::Deadlock => return Err(Broken::Ring),
                 Turn::Wait => {}
             }
-            // The sender lives as long as the attempt.
-            let _ = ended.changed().await;
+            ended.await;
         }
     }
 
@@ -194,6 +194,7 @@ impl<S: Store> Attempt<'_, S> {
         let mut children: Children<'s> = FuturesUnordered::new();
         loop {
             tokio::select! {
+                biased;
                 event = session.next() => match event {
                     // It was looked at before, where there is one.
                     Event::Began(_) => {}
@@ -252,13 +253,15 @@ impl<S: Store> Attempt<'_, S> {
     /// Stops a call when something above it is rejected.
     fn unless_discarded<'s>(&'s self, call: CallId, future: CallFuture<'s>) -> CallFuture<'s> {
         Box::pin(async move {
-            let mut ended = self.ended.subscribe();
             let discarded = async {
-                while !self.tree().is_discarded(call) {
-                    ended.borrow_and_update();
-                    if self.tree().is_discarded(call) || ended.changed().await.is_err() {
-                        break;
+                loop {
+                    let ended = self.ended.notified();
+                    tokio::pin!(ended);
+                    ended.as_mut().enable();
+                    if self.tree().is_discarded(call) {
+                        return;
                     }
+                    ended.await;
                 }
             };
             tokio::select! {

@@ -7,13 +7,14 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use prost::Message as _;
 use tandem_model::ids::Payload;
 use tandem_proto::function::v1alpha1 as wire;
 use tokio::sync::mpsc;
 
 use super::{Answer, EVENTS_QUEUED_MAX, Effect, Event, Finished, Invocation, ReadWhat, Rejection};
+use crate::dial::Outgoing;
 
 /// Frames put into one message.
 const BATCH_FRAMES_MAX: usize = 256;
@@ -123,7 +124,10 @@ impl Link {
     pub(super) fn close(&self, why: &str) {
         let mut sessions = self.lock();
         sessions.closed = Some(why.to_owned());
-        for (_, open) in sessions.open.drain() {
+        let mut open: Vec<(u64, Open)> = sessions.open.drain().collect();
+        // The flows hear of it in the order in which they came to the worker.
+        open.sort_unstable_by_key(|(id, _)| *id);
+        for (_, open) in open {
             // A full queue closes without a last word, which counts as flooded.
             let _ = open.events.try_send(Event::Lost(why.to_owned()));
         }
@@ -254,7 +258,7 @@ impl Drop for SessionHandle {
 }
 
 /// Puts frames into messages: all that are ready, up to a bound in number and bytes.
-pub(super) fn batches(frames: mpsc::Receiver<wire::RuntimeFrame>) -> impl Stream<Item = wire::AttachRequest> + Send {
+pub(super) fn batches(frames: mpsc::Receiver<wire::RuntimeFrame>) -> Outgoing {
     stream::unfold((frames, VecDeque::new()), |(mut frames, mut ready)| async move {
         if ready.is_empty() {
             let mut received = Vec::new();

@@ -254,7 +254,10 @@ impl<I> Connection<I> {
     }
 
     fn abort_all(&mut self) {
-        for (_, running) in self.running.drain() {
+        let mut running: Vec<(u64, Running)> = self.running.drain().collect();
+        // In the order in which they began, whatever the table makes of it.
+        running.sort_unstable_by_key(|(id, _)| *id);
+        for (_, running) in running {
             running.abort.abort();
         }
     }
