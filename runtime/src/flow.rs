@@ -13,6 +13,7 @@ use std::time::Duration;
 use rand::Rng;
 use tandem_model::flow::Overlay;
 use tandem_model::ids::{Instance, Payload};
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::outcome::{CallTrace, Cause, FlowRecord, Outcome};
 use tandem_model::request::{Origin, Request};
 use tandem_model::topology::{Isolation, Topology};
@@ -115,12 +116,24 @@ struct Memory {
     sequential: bool,
     calls: Vec<CallTrace>,
     footprint: Vec<Instance>,
+    /// What all attempts did, for tests that take a mechanism away.
+    piled_up: Overlay,
+}
+
+impl Memory {
+    fn pile_up(&mut self, overlay: Overlay) -> Overlay {
+        self.piled_up.merge(overlay);
+        self.piled_up.clone()
+    }
 }
 
 impl<S: Store> Flow<S> {
     /// Runs the flow to its end. Dropping the future loses the flow, so only [`crate::tasks`] may hold it.
     pub(crate) async fn run(mut self) -> Left {
-        let deadline = self.accepted + self.request.deadline;
+        let mut deadline = self.accepted + self.request.deadline;
+        if !works(Mechanism::Deadline) {
+            deadline += Duration::from_hours(1);
+        }
         let mut memory = Memory::default();
         let place = self.place.take();
         let held = &self.held;
@@ -242,15 +255,16 @@ impl<S: Store> Flow<S> {
                 Step::Left(self.left_read_only(Outcome::Committed, None, Some(payload), memory, calls))
             }
             Ok(End::Rejected(cause)) => {
-                reads.add(own_record.0, own_record.1);
+                note_absence(&mut reads, own_record);
                 let record = self.record(Outcome::Rejected, Some(cause), None, memory.attempts, calls);
                 self.commit(&view, Some(held), Parts { reads, overlay: Overlay::default(), record }, memory.solo).await
             }
             Ok(End::Done(payload, overlay)) => {
+                let overlay = if works(Mechanism::FreshAttempt) { overlay } else { memory.pile_up(overlay) };
                 if let Err(step) = self.choose_reads(&view, &mut reads, &overlay).await {
                     return step;
                 }
-                reads.add(own_record.0, own_record.1);
+                note_absence(&mut reads, own_record);
                 let record = self.record(Outcome::Committed, None, Some(payload), memory.attempts, Vec::new());
                 let step = self.commit(&view, Some(held), Parts { reads, overlay, record }, memory.solo).await;
                 with_calls(step, calls)
@@ -273,7 +287,7 @@ impl<S: Store> Flow<S> {
         let refused = |error: tandem_store::Error| Step::Refused(error.to_string());
         let row = self.engine.layout.request(self.request.flow);
         let partition = &self.engine.partition;
-        if self.isolation == Isolation::ReadOnly {
+        if self.isolation == Isolation::ReadOnly && works(Mechanism::ReadOnlyDurable) {
             let base = match self.request.as_of {
                 Some(at) => self.engine.store.snapshot_at(at).await,
                 None => self.engine.store.snapshot().await,
@@ -312,7 +326,7 @@ impl<S: Store> Flow<S> {
         for (row, seen) in unseen.into_iter().zip(seen) {
             reads.add(row, seen);
         }
-        *reads = reads.only(&written);
+        *reads = reads.only(if works(Mechanism::SnapshotWrites) { &written } else { &[] });
         Ok(())
     }
 
@@ -322,6 +336,7 @@ impl<S: Store> Flow<S> {
         let mut writes: Vec<_> = overlay.rows.into_iter().collect();
         if let Origin::Message { row } = &self.request.origin {
             match self.consume(view, row, &mut reads).await {
+                Ok(()) if !works(Mechanism::MessageConsumed) => {}
                 Ok(()) => writes.push((row.clone(), None)),
                 Err(step) => return step,
             }
@@ -344,7 +359,13 @@ impl<S: Store> Flow<S> {
         };
         // Whoever is next sees what was sealed, and need not wait for the disk.
         held.into_iter().for_each(Held::give_back);
-        match sealed.await {
+        let sealed = if works(Mechanism::NoCancelAfterSealing) {
+            Ok(sealed.await)
+        } else {
+            self.unless_cancelled(sealed).await
+        };
+        let Ok(sealed) = sealed else { return Step::Decided(Outcome::Cancelled, cancelled()) };
+        match sealed {
             Ok(Sealed::Durable) => Step::Left(Left::Ended(record)),
             Ok(Sealed::Again { own }) => Step::Conflict { blame: Vec::new(), solo: own, sequential: false },
             Ok(Sealed::Refused(why)) => Step::Refused(why),
@@ -381,7 +402,7 @@ impl<S: Store> Flow<S> {
                 Err(step) => step,
                 Ok((view, (row, seen))) => {
                     let mut reads = ReadSet::default();
-                    reads.add(row, seen);
+                    note_absence(&mut reads, (row, seen));
                     let overlay = self.set_aside(outcome);
                     self.commit(&view, None, Parts { reads, overlay, record: record.clone() }, memory.solo).await
                 }
@@ -461,6 +482,13 @@ fn with_calls(step: Step, calls: Vec<CallTrace>) -> Step {
             Step::Left(Left::Ended(Arc::new(FlowRecord { calls, ..record.as_ref().clone() })))
         }
         other => other,
+    }
+}
+
+/// That a flow has no record yet is part of what it read.
+fn note_absence(reads: &mut ReadSet, (row, seen): (bytes::Bytes, Seen)) {
+    if works(Mechanism::RecordAbsence) {
+        reads.add(row, seen);
     }
 }
 
