@@ -16,6 +16,9 @@ mod path;
 mod usage;
 mod worker;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures a keyed counter through the whole path and on the bare store.
 #[derive(Debug, Parser)]
 #[command(name = "tandem-bench")]

@@ -8,11 +8,12 @@
 //! request can be repeated. **Invariant:** from sealing on nothing can cancel a flow; the commit decides.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rand::Rng;
 use tandem_model::flow::Overlay;
-use tandem_model::ids::{Instance, Payload};
+use tandem_model::ids::{FlowId, Instance, Payload};
 use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::outcome::{CallTrace, Cause, FlowRecord, Outcome};
 use tandem_model::request::{Origin, Request};
@@ -64,6 +65,29 @@ pub(crate) struct Flow<S: Store> {
     /// For a message: end with an outcome, whatever happens. Otherwise it is left where it is when others were in the
     /// way or the time was up, and delivered again.
     pub(crate) last_delivery: bool,
+    /// A view that was opened for it already.
+    pub(crate) opened: Option<Opened<S>>,
+    /// An attempt of it was sealed: its record may have come into the store, even if that was not told.
+    pub(crate) was_sealed: AtomicBool,
+}
+
+/// A view, and what it shows of a flow's record. The record's absence is part of what the flow read.
+pub(crate) struct Opened<S: Store> {
+    view: View<S>,
+    row: bytes::Bytes,
+    pub(crate) record: Seen,
+}
+
+impl<S: Store> Opened<S> {
+    /// A view of everything that was sealed before this call.
+    pub(crate) async fn of(engine: &Engine<S>, flow: FlowId) -> Result<Self, tandem_store::Error> {
+        let row = engine.layout.request(flow);
+        let view = engine.partition.view().await?;
+        let seen = view.read(std::slice::from_ref(&row)).await?;
+        let missing = || tandem_store::Error::Unavailable("the store gave no answer".to_owned());
+        let record = seen.into_iter().next().ok_or_else(missing)?;
+        Ok(Self { view, row, record })
+    }
 }
 
 /// How a flow left the runtime.
@@ -128,6 +152,12 @@ impl Memory {
 }
 
 impl<S: Store> Flow<S> {
+    /// Lets the first attempt run on a view that was opened before, unless the flow has to wait for its turn first: then
+    /// what its predecessors do has to be seen, and the view must not keep sealed rows alive meanwhile.
+    pub(crate) fn begin_with(&mut self, opened: Option<Opened<S>>) {
+        self.opened = opened.filter(|_| self.place.is_none());
+    }
+
     /// Runs the flow to its end. Dropping the future loses the flow, so only [`crate::tasks`] may hold it.
     pub(crate) async fn run(mut self) -> Left {
         let mut deadline = self.accepted + self.request.deadline;
@@ -135,7 +165,7 @@ impl<S: Store> Flow<S> {
             deadline += Duration::from_hours(1);
         }
         let mut memory = Memory::default();
-        let place = self.place.take();
+        let (place, mut opened) = (self.place.take(), self.opened.take());
         let held = &self.held;
         if let Some(place) = place {
             let turn = timeout_at(deadline, self.unless_cancelled(held.wait(place))).await;
@@ -149,7 +179,7 @@ impl<S: Store> Flow<S> {
             }
         }
         loop {
-            let step = self.step(held, &mut memory, deadline).await;
+            let step = self.step(held, &mut memory, deadline, opened.take()).await;
             if let Some(left) = self.after(step, &mut memory, deadline).await {
                 return left;
             }
@@ -218,7 +248,7 @@ impl<S: Store> Flow<S> {
         None
     }
 
-    async fn step(&self, held: &Held, memory: &mut Memory, deadline: Instant) -> Step {
+    async fn step(&self, held: &Held, memory: &mut Memory, deadline: Instant, opened: Option<Opened<S>>) -> Step {
         memory.attempts += 1;
         (self.progress)(memory.attempts);
         if memory.attempts > 1 && self.isolation != Isolation::ReadOnly {
@@ -227,9 +257,14 @@ impl<S: Store> Flow<S> {
         let opened = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Step::Decided(Outcome::Cancelled, cancelled()),
-            opened = timeout_at(deadline, self.open(memory)) => opened,
+            opened = timeout_at(deadline, async {
+                match opened {
+                    Some(opened) => Ok(opened),
+                    None => self.open().await,
+                }
+            }) => opened,
         };
-        let (view, own_record) = match opened {
+        let Opened { view, row, record: seen_record } = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(step)) => return step,
             Err(_) => return Step::Decided(Outcome::TimedOut, self.timed_out(&[])),
@@ -255,7 +290,7 @@ impl<S: Store> Flow<S> {
                 Step::Left(self.left_read_only(Outcome::Committed, None, Some(payload), memory, calls))
             }
             Ok(End::Rejected(cause)) => {
-                note_absence(&mut reads, own_record);
+                note_absence(&mut reads, row, seen_record);
                 let record = self.record(Outcome::Rejected, Some(cause), None, memory.attempts, calls);
                 self.commit(&view, Some(held), Parts { reads, overlay: Overlay::default(), record }, memory.solo).await
             }
@@ -264,7 +299,7 @@ impl<S: Store> Flow<S> {
                 if let Err(step) = self.choose_reads(&view, &mut reads, &overlay).await {
                     return step;
                 }
-                note_absence(&mut reads, own_record);
+                note_absence(&mut reads, row, seen_record);
                 let record = self.record(Outcome::Committed, None, Some(payload), memory.attempts, Vec::new());
                 let step = self.commit(&view, Some(held), Parts { reads, overlay, record }, memory.solo).await;
                 with_calls(step, calls)
@@ -282,37 +317,28 @@ impl<S: Store> Flow<S> {
         }
     }
 
-    /// Opens a view, unless the flow has a record already. The record's absence is part of what the flow read.
-    async fn open(&self, memory: &Memory) -> Result<(View<S>, (bytes::Bytes, Seen)), Step> {
+    /// Opens a view, unless the flow has a record already.
+    async fn open(&self) -> Result<Opened<S>, Step> {
         let refused = |error: tandem_store::Error| Step::Refused(error.to_string());
-        let row = self.engine.layout.request(self.request.flow);
-        let partition = &self.engine.partition;
         if self.isolation == Isolation::ReadOnly && works(Mechanism::ReadOnlyDurable) {
             let base = match self.request.as_of {
                 Some(at) => self.engine.store.snapshot_at(at).await,
                 None => self.engine.store.snapshot().await,
             };
-            let view = partition.durable_view(base.map_err(refused)?);
-            return Ok((view, (row, Seen { source: Source::Base, value: None, at: 0 })));
+            let view = self.engine.partition.durable_view(base.map_err(refused)?);
+            let record = Seen { source: Source::Base, value: None, at: 0 };
+            return Ok(Opened { view, row: self.engine.layout.request(self.request.flow), record });
         }
-        let view = partition.view().await.map_err(refused)?;
-        let seen = view.read(std::slice::from_ref(&row)).await.map_err(refused)?;
-        let Some(seen) = seen.into_iter().next() else {
-            return Err(Step::Refused("the store gave no answer".to_owned()));
-        };
-        match (&seen.value, memory.attempts) {
-            (None, _) => Ok((view, (row, seen))),
-            (Some(bytes), attempts) => {
-                let record = rows::decode_record(bytes).map_err(refused)?;
-                // Our own earlier attempt is in the store only if its commit was undetermined and then decided. Anything
-                // else was written by another runtime on the same store, perhaps for another body.
-                let is_own = attempts > 1
-                    && record.digest == self.request.digest
-                    && record.accepted_unix_ms == self.accepted_unix_ms;
-                let record = Arc::new(record);
-                Err(Step::Left(if is_own { Left::Ended(record) } else { Left::Repeated(record) }))
-            }
-        }
+        let was_sealed = self.was_sealed.load(Ordering::Relaxed);
+        let opened = Opened::of(&self.engine, self.request.flow).await.map_err(refused)?;
+        let Some(bytes) = &opened.record.value else { return Ok(opened) };
+        let record = rows::decode_record(bytes).map_err(refused)?;
+        // Our own earlier attempt is in the store only if its commit was undetermined and then decided. Anything
+        // else was written by another runtime on the same store, perhaps for another body.
+        let is_own =
+            was_sealed && record.digest == self.request.digest && record.accepted_unix_ms == self.accepted_unix_ms;
+        let record = Arc::new(record);
+        Err(Step::Left(if is_own { Left::Ended(record) } else { Left::Repeated(record) }))
     }
 
     /// Keeps of the reads what the flow's isolation has validated.
@@ -357,13 +383,11 @@ impl<S: Store> Flow<S> {
                 return Step::Conflict { blame, solo: false, sequential: false };
             }
         };
+        self.was_sealed.store(true, Ordering::Relaxed);
         // Whoever is next sees what was sealed, and need not wait for the disk.
         held.into_iter().for_each(Held::give_back);
-        let sealed = if works(Mechanism::NoCancelAfterSealing) {
-            Ok(sealed.await)
-        } else {
-            self.unless_cancelled(sealed).await
-        };
+        let sealed =
+            if works(Mechanism::NoCancelAfterSealing) { Ok(sealed.await) } else { self.unless_cancelled(sealed).await };
         let Ok(sealed) = sealed else { return Step::Decided(Outcome::Cancelled, cancelled()) };
         match sealed {
             Ok(Sealed::Durable) => Step::Left(Left::Ended(record)),
@@ -398,11 +422,11 @@ impl<S: Store> Flow<S> {
         let record = self.record(outcome, Some(cause), None, memory.attempts, memory.calls.clone());
         let mut last = String::new();
         for attempt in 0..RECORD_ATTEMPTS_MAX {
-            let step = match self.open(&Memory { attempts: memory.attempts.max(1), ..Memory::default() }).await {
+            let step = match self.open().await {
                 Err(step) => step,
-                Ok((view, (row, seen))) => {
+                Ok(Opened { view, row, record: seen }) => {
                     let mut reads = ReadSet::default();
-                    note_absence(&mut reads, (row, seen));
+                    note_absence(&mut reads, row, seen);
                     let overlay = self.set_aside(outcome);
                     self.commit(&view, None, Parts { reads, overlay, record: record.clone() }, memory.solo).await
                 }
@@ -486,7 +510,7 @@ fn with_calls(step: Step, calls: Vec<CallTrace>) -> Step {
 }
 
 /// That a flow has no record yet is part of what it read.
-fn note_absence(reads: &mut ReadSet, (row, seen): (bytes::Bytes, Seen)) {
+fn note_absence(reads: &mut ReadSet, row: bytes::Bytes, seen: Seen) {
     if works(Mechanism::RecordAbsence) {
         reads.add(row, seen);
     }

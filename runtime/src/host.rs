@@ -10,7 +10,7 @@
 //!
 //! **Invariant:** generated protocol types do not leave this module.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -126,8 +126,8 @@ impl Session {
 /// What a function has, as its workers say, or as its resource pins down.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Interface {
-    pub(crate) handlers: HashMap<HandlerName, Option<Isolation>>,
-    pub(crate) states: HashMap<StateName, StateKind>,
+    pub(crate) handlers: BTreeMap<HandlerName, Option<Isolation>>,
+    pub(crate) states: BTreeMap<StateName, StateKind>,
 }
 
 /// All connections to workers.
@@ -147,6 +147,26 @@ struct Inner {
     pools: HashMap<FunctionName, Vec<Arc<Worker>>>,
     /// Entry invocations of a function that run now.
     running: HashMap<FunctionName, usize>,
+    /// What was found out of functions since topology or workers last changed: each request asks for it.
+    interfaces: HashMap<FunctionName, Option<Arc<Interface>>>,
+}
+
+impl Inner {
+    fn interface(&self, function: &FunctionName) -> Option<Interface> {
+        let declared = self.topology.functions.get(function)?;
+        let told =
+            self.pools.get(function).and_then(|workers| workers.first()).and_then(|worker| worker.interface(function));
+        let mut interface = told.cloned();
+        if let Some(handlers) = &declared.handlers {
+            let pinned = handlers.iter().map(|(name, handler)| (name.clone(), Some(handler.isolation)));
+            interface.get_or_insert_default().handlers = pinned.collect();
+        }
+        if let Some(states) = &declared.states {
+            let pinned = states.iter().map(|(name, state)| (name.clone(), state.kind));
+            interface.get_or_insert_default().states = pinned.collect();
+        }
+        interface.filter(|interface| !interface.handlers.is_empty())
+    }
 }
 
 impl Host {
@@ -171,6 +191,7 @@ impl Host {
         }
         let mut inner = self.lock();
         let before = std::mem::replace(&mut inner.topology, Arc::clone(topology));
+        inner.interfaces.clear();
         inner.links.retain(|endpoint, stop| {
             // What a worker said was checked against what the resources said then.
             let same = |name: &FunctionName| before.functions.get(name) == topology.functions.get(name);
@@ -196,21 +217,17 @@ impl Host {
     }
 
     /// What is known of a function's handlers and states: pinned by its resource, else told by a worker.
-    pub(crate) fn interface(&self, function: &FunctionName) -> Option<Interface> {
-        let inner = self.lock();
-        let declared = inner.topology.functions.get(function)?;
-        let told =
-            inner.pools.get(function).and_then(|workers| workers.first()).and_then(|worker| worker.interface(function));
-        let mut interface = told.cloned();
-        if let Some(handlers) = &declared.handlers {
-            let pinned = handlers.iter().map(|(name, handler)| (name.clone(), Some(handler.isolation)));
-            interface.get_or_insert_default().handlers = pinned.collect();
+    pub(crate) fn interface(&self, function: &FunctionName) -> Option<Arc<Interface>> {
+        let mut inner = self.lock();
+        if let Some(known) = inner.interfaces.get(function) {
+            return known.clone();
         }
-        if let Some(states) = &declared.states {
-            let pinned = states.iter().map(|(name, state)| (name.clone(), state.kind));
-            interface.get_or_insert_default().states = pinned.collect();
+        if !inner.topology.functions.contains_key(function) {
+            return None;
         }
-        interface.filter(|interface| !interface.handlers.is_empty())
+        let interface = inner.interface(function).map(Arc::new);
+        inner.interfaces.insert(function.clone(), interface.clone());
+        interface
     }
 
     /// Whether a worker of the function is connected.
@@ -221,6 +238,7 @@ impl Host {
     /// Adds a connected worker.
     fn add(&self, worker: &Arc<Worker>) {
         let mut inner = self.lock();
+        inner.interfaces.clear();
         for function in worker.functions() {
             inner.pools.entry(function.clone()).or_default().push(Arc::clone(worker));
             self.metrics.worker_connected(function);
@@ -232,6 +250,7 @@ impl Host {
     /// Takes a worker out: nothing new goes to it.
     fn remove(&self, worker: &Arc<Worker>, reason: WorkerDrop) {
         let mut inner = self.lock();
+        inner.interfaces.clear();
         for function in worker.functions() {
             if let Some(pool) = inner.pools.get_mut(function) {
                 pool.retain(|other| !Arc::ptr_eq(other, worker));

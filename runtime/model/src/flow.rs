@@ -181,11 +181,7 @@ impl Tree {
         let instance = self.calls[call.0].instance.clone();
         match self.holders.get(&instance).copied() {
             Some(holder) if !self.is_ancestor(holder, call) && works(Mechanism::InstanceOwnership) => {
-                if self.waits_for(holder, call) {
-                    Turn::Deadlock
-                } else {
-                    Turn::Wait
-                }
+                if self.waits_for(holder, call) { Turn::Deadlock } else { Turn::Wait }
             }
             Some(_) | None => {
                 self.holders.insert(instance, call);

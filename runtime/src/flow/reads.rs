@@ -34,9 +34,8 @@ impl<S: Store> Attempt<'_, S> {
         interface: Option<&Interface>,
     ) -> Result<Vec<(StateName, Option<Bytes>)>, Broken> {
         let states = interface.into_iter().flat_map(|interface| &interface.states);
-        let mut names: Vec<&StateName> =
+        let names: Vec<&StateName> =
             states.filter(|(_, kind)| **kind == StateKind::Value).map(|(name, _)| name).collect();
-        names.sort();
         let rows: Vec<Bytes> = names.iter().map(|name| self.engine.layout.state_value(instance, name)).collect();
         let values = self.read_rows(call, &rows).await?;
         Ok(names.into_iter().cloned().zip(values).collect())
