@@ -27,7 +27,7 @@ use crate::engine::{Engine, Parts};
 use crate::flow::{Flow, Left, Opened};
 use crate::host::Host;
 use crate::metrics::{Metrics, StoreFailure};
-use crate::partition::{Partition, ReleasedMessage, Releases};
+use crate::partition::{Partition, ReleasedMessage, Releases, Source};
 use crate::registry::Begun;
 use crate::sweeper::Sweeper;
 use crate::tasks::{self, TaskKind};
@@ -327,6 +327,7 @@ impl<S: Store> Runtime<S> {
             match self.answered(&request).await? {
                 Earlier::Answered(accepted) => return Ok(accepted),
                 Earlier::None(none) => opened = Some(none),
+                Earlier::Sealed => {}
             }
         }
         let (flow_id, request) = (request.flow, Arc::new(request));
@@ -356,6 +357,10 @@ impl<S: Store> Runtime<S> {
         let unavailable = |error: tandem_store::Error| NotAccepted::Unavailable(error.to_string());
         let opened = Opened::of(&self.engine, request.flow).await.map_err(unavailable)?;
         let Some(bytes) = &opened.record.value else { return Ok(Earlier::None(opened)) };
+        if let Source::Sealed(_) = opened.record.source {
+            // It has run and is not durable yet: whoever asks joins it, and is answered with it.
+            return Ok(Earlier::Sealed);
+        }
         let record = rows::decode_record(bytes).map_err(unavailable)?;
         if record.digest != request.digest && works(Mechanism::DigestCompared) {
             return Err(mismatch(request));
@@ -462,6 +467,8 @@ enum Earlier<S: Store> {
     Answered(Accepted),
     /// Nothing, in this view: the flow may begin on it.
     None(Opened<S>),
+    /// It is on its way to disk.
+    Sealed,
 }
 
 /// How often a stopping runtime looks whether its last commits are done.
