@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Words in backticks that begin so are paths from the root of the repository.
-const PATH_BEGINNINGS: [&str; 8] = ["runtime/", "crds/", "cli/", "sdk/", "examples/", "docs/", "bench/", ".ci/"];
+const PATH_BEGINNINGS: [&str; 9] =
+    ["runtime/", "crds/", "cli/", "sdk/", "examples/", "docs/", "bench/", "verify/", ".ci/"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
