@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tandem_model::flow::Overlay;
 use tandem_model::ids::{FlowId, Instance, Payload};
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::outcome::{CallTrace, Cause, FlowRecord, Outcome};
 use tandem_model::request::{Origin, Request};
 use tandem_model::topology::{Isolation, Topology};
@@ -149,6 +150,15 @@ struct Memory {
     sequential: bool,
     calls: Vec<CallTrace>,
     footprint: Vec<Instance>,
+    /// What all attempts did, for tests that take a mechanism away.
+    piled_up: Overlay,
+}
+
+impl Memory {
+    fn pile_up(&mut self, overlay: Overlay) -> Overlay {
+        self.piled_up.merge(overlay);
+        self.piled_up.clone()
+    }
 }
 
 impl<S: Store> Flow<S> {
@@ -160,7 +170,10 @@ impl<S: Store> Flow<S> {
 
     /// Runs the flow to its end. Dropping the future loses the flow, so only [`crate::tasks`] may hold it.
     pub(crate) async fn run(mut self) -> Left {
-        let deadline = self.accepted + self.request.deadline;
+        let mut deadline = self.accepted + self.request.deadline;
+        if !works(Mechanism::Deadline) {
+            deadline += Duration::from_hours(1);
+        }
         let mut memory = Memory::default();
         let mut opened = self.opened.take();
         let mut ahead = match self.begin(deadline).await {
@@ -322,15 +335,16 @@ impl<S: Store> Flow<S> {
                 Step::Left(self.left_read_only(Outcome::Committed, None, Some(payload), memory, calls))
             }
             Ok(End::Rejected(cause)) => {
-                reads.add(row, seen_record);
+                note_absence(&mut reads, row, seen_record);
                 let record = self.record(Outcome::Rejected, Some(cause), None, memory.attempts, calls);
                 self.commit(&view, Some(held), Parts { reads, overlay: Overlay::default(), record }, memory.solo).await
             }
             Ok(End::Done(payload, overlay)) => {
+                let overlay = if works(Mechanism::FreshAttempt) { overlay } else { memory.pile_up(overlay) };
                 if let Err(step) = self.choose_reads(&view, &mut reads, &overlay).await {
                     return step;
                 }
-                reads.add(row, seen_record);
+                note_absence(&mut reads, row, seen_record);
                 let record = self.record(Outcome::Committed, None, Some(payload), memory.attempts, Vec::new());
                 let step = self.commit(&view, Some(held), Parts { reads, overlay, record }, memory.solo).await;
                 with_calls(step, calls)
@@ -355,7 +369,7 @@ impl<S: Store> Flow<S> {
     /// Opens a view, unless the flow has a record already.
     async fn open(&self) -> Result<Opened<S>, Step> {
         let refused = |error: tandem_store::Error| Step::Refused(error.to_string());
-        if self.isolation == Isolation::ReadOnly {
+        if self.isolation == Isolation::ReadOnly && works(Mechanism::ReadOnlyDurable) {
             let base = match self.request.as_of {
                 Some(at) => self.engine.store.snapshot_at(at).await,
                 None => self.engine.store.snapshot().await,
@@ -387,7 +401,7 @@ impl<S: Store> Flow<S> {
         for (row, seen) in unseen.into_iter().zip(seen) {
             reads.add(row, seen);
         }
-        *reads = reads.only(&written);
+        *reads = reads.only(if works(Mechanism::SnapshotWrites) { &written } else { &[] });
         Ok(())
     }
 
@@ -397,6 +411,7 @@ impl<S: Store> Flow<S> {
         let mut writes: Vec<_> = overlay.rows.into_iter().collect();
         if let Origin::Message { row } = &self.request.origin {
             match self.consume(view, row, &mut reads).await {
+                Ok(()) if !works(Mechanism::MessageConsumed) => {}
                 Ok(()) => writes.push((row.clone(), None)),
                 Err(step) => return step,
             }
@@ -420,7 +435,10 @@ impl<S: Store> Flow<S> {
         self.was_sealed.store(true, Ordering::Relaxed);
         // Whoever is next sees what was sealed, and need not wait for the disk.
         held.into_iter().for_each(Held::give_back);
-        match sealed.await {
+        let sealed =
+            if works(Mechanism::NoCancelAfterSealing) { Ok(sealed.await) } else { self.unless_cancelled(sealed).await };
+        let Ok(sealed) = sealed else { return Step::Decided(Outcome::Cancelled, cancelled()) };
+        match sealed {
             Ok(Sealed::Durable) => Step::Left(Left::Ended(record)),
             Ok(Sealed::Again { own }) => Step::Conflict { blame: Vec::new(), solo: own, sequential: false },
             Ok(Sealed::Refused(why)) => Step::Refused(why),
@@ -457,7 +475,7 @@ impl<S: Store> Flow<S> {
                 Err(step) => step,
                 Ok(Opened { view, row, record: seen }) => {
                     let mut reads = ReadSet::default();
-                    reads.add(row, seen);
+                    note_absence(&mut reads, row, seen);
                     let overlay = self.set_aside(outcome);
                     self.commit(&view, None, Parts { reads, overlay, record: record.clone() }, memory.solo).await
                 }
@@ -537,6 +555,13 @@ fn with_calls(step: Step, calls: Vec<CallTrace>) -> Step {
             Step::Left(Left::Ended(Arc::new(FlowRecord { calls, ..record.as_ref().clone() })))
         }
         other => other,
+    }
+}
+
+/// That a flow has no record yet is part of what it read.
+fn note_absence(reads: &mut ReadSet, row: bytes::Bytes, seen: Seen) {
+    if works(Mechanism::RecordAbsence) {
+        reads.add(row, seen);
     }
 }
 

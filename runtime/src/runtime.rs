@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_model::ids::{EgressName, FlowId, FunctionName, HandlerName, Instance, StateName, Timestamp};
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::outcome::{FlowRecord, Outcome};
 use tandem_model::request::Request;
 use tandem_model::topology::{Isolation, Topology};
@@ -27,7 +28,7 @@ use crate::engine::{Engine, Parts};
 use crate::flow::{Flow, Left, Opened};
 use crate::host::Host;
 use crate::metrics::{Metrics, StoreFailure};
-use crate::partition::{Partition, ReleasedMessage, Releases};
+use crate::partition::{Partition, ReleasedMessage, Releases, Source};
 use crate::registry::Begun;
 use crate::sweeper::Sweeper;
 use crate::tasks::{self, TaskKind};
@@ -332,6 +333,7 @@ impl<S: Store> Runtime<S> {
             match self.answered(&request).await? {
                 Earlier::Answered(accepted) => return Ok(accepted),
                 Earlier::None(none) => opened = Some(none),
+                Earlier::Sealed => {}
             }
         }
         let (flow_id, request) = (request.flow, Arc::new(request));
@@ -361,8 +363,12 @@ impl<S: Store> Runtime<S> {
         let unavailable = |error: tandem_store::Error| NotAccepted::Unavailable(error.to_string());
         let opened = Opened::of(&self.engine, request.flow).await.map_err(unavailable)?;
         let Some(bytes) = &opened.record.value else { return Ok(Earlier::None(opened)) };
+        if let Source::Sealed(_) = opened.record.source {
+            // It has run and is not durable yet: whoever asks joins it, and is answered with it.
+            return Ok(Earlier::Sealed);
+        }
         let record = rows::decode_record(bytes).map_err(unavailable)?;
-        if record.digest != request.digest {
+        if record.digest != request.digest && works(Mechanism::DigestCompared) {
             return Err(mismatch(request));
         }
         self.engine.metrics.repeated(&request.instance.function);
@@ -467,6 +473,8 @@ enum Earlier<S: Store> {
     Answered(Accepted),
     /// Nothing, in this view: the flow may begin on it.
     None(Opened<S>),
+    /// It is on its way to disk.
+    Sealed,
 }
 
 /// How often a stopping runtime looks whether its last commits are done.

@@ -9,6 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use tandem_model::flow::{CallId, Turn};
 use tandem_model::ids::{HandlerName, Instance, Payload, Reason, StateName};
 use tandem_model::limits::DETAIL_BYTES_MAX;
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::outcome::{CallStatus, Cause};
 use tandem_model::topology::Isolation;
 use tandem_proto::MESSAGE_BYTES_MAX;
@@ -22,6 +23,7 @@ use super::attempt::{Attempt, Broken, CallEnd, CallFuture};
 use super::reads::MapRead;
 use crate::host::{Answer, EVENTS_QUEUED_MAX, Event, Finished, Invocation, Lease, Session};
 use crate::metrics::RanAhead;
+use crate::partition::ReadSet;
 use crate::telemetry;
 
 /// Takes calls that outlive the handler that made them. Bounded by the number of calls a flow may make.
@@ -68,6 +70,9 @@ impl<S: Store> Attempt<'_, S> {
             let was_discarded = self.tree().is_discarded(call);
             if matches!(end, CallEnd::Rejected(_)) {
                 self.tree().discard(call);
+                if !works(Mechanism::RejectedReads) {
+                    *self.reads.lock().await = ReadSet::default();
+                }
             }
             self.call_ended(call, status);
             if was_discarded { CallEnd::Discarded } else { end }
