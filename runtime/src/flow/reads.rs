@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tandem_model::flow::CallId;
 use tandem_model::ids::{Instance, StateName};
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::topology::StateKind;
 use tandem_store::keys::RowKey;
 use tandem_store::{KeyRange, Store};
@@ -60,7 +61,9 @@ impl<S: Store> Attempt<'_, S> {
                 Some(value) => value,
                 None => seen.next().and_then(|(row, seen)| {
                     let value = seen.value.clone();
-                    reads.add(row, seen);
+                    if value.is_some() || works(Mechanism::AbsenceIsRead) {
+                        reads.add(row, seen);
+                    }
                     value
                 }),
             });

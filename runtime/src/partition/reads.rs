@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_store::KeyRange;
 
 use super::sealed::SealedRows;
@@ -96,10 +97,11 @@ impl ReadSet {
 
     /// Rows of it that a flow wrote which was sealed after they were read.
     pub(crate) fn changed(&self, sealed: &SealedRows) -> Vec<Bytes> {
-        let rows = self.rows.iter().filter(|(row, seen)| sealed.is_changed(row, seen.at)).map(|(row, _)| row.clone());
+        let rows = self.rows.iter().filter(|_| works(Mechanism::SealingReads));
+        let rows = rows.filter(|(row, seen)| sealed.is_changed(row, seen.at)).map(|(row, _)| row.clone());
         let changed_in =
             |seen: &SeenRange| sealed.changed_in(seen.range.bounds(), seen.at).cloned().collect::<Vec<_>>();
-        let in_ranges = self.ranges.iter().flat_map(changed_in);
+        let in_ranges = self.ranges.iter().filter(|_| works(Mechanism::SealingRanges)).flat_map(changed_in);
         rows.chain(in_ranges).collect()
     }
 }
