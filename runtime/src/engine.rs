@@ -91,7 +91,9 @@ impl<S: Store> Engine<S> {
             draining: AtomicBool::new(false),
             store_stopped: parts.store_stopped,
             tickets: AtomicU64::new(1),
-            random: Mutex::new(parts.seed.map_or_else(|| SmallRng::from_rng(&mut rand::rng()), SmallRng::seed_from_u64)),
+            random: Mutex::new(
+                parts.seed.map_or_else(|| SmallRng::from_rng(&mut rand::rng()), SmallRng::seed_from_u64),
+            ),
         })
     }
 

@@ -127,7 +127,12 @@ fn many(arguments: &Arguments) -> Total {
             if told.elapsed() > PROGRESS_INTERVAL {
                 told = Instant::now();
                 let total = total.lock().unwrap_or_else(PoisonError::into_inner);
-                println!("{} worlds in {:.0} s, {} bad", total.worlds, began.elapsed().as_secs_f64(), total.failures.len());
+                println!(
+                    "{} worlds in {:.0} s, {} bad",
+                    total.worlds,
+                    began.elapsed().as_secs_f64(),
+                    total.failures.len()
+                );
             }
         }
     });
@@ -181,7 +186,12 @@ impl Total {
 
     fn tell(&self) {
         let a_minute = 60.0 * self.worlds as f64 / self.seconds.max(f64::EPSILON);
-        println!("{} worlds in {:.1} s, {a_minute:.0} a minute, {} bad", self.worlds, self.seconds, self.failures.len());
+        println!(
+            "{} worlds in {:.1} s, {a_minute:.0} a minute, {} bad",
+            self.worlds,
+            self.seconds,
+            self.failures.len()
+        );
         println!(
             "{} flows replayed, {} messages, {} refusals, {} looks, {} samples, {} undecided",
             self.replayed, self.messages, self.refusals, self.looks, self.samples, self.undecided

@@ -59,6 +59,8 @@ pub struct Answer {
     pub at: u64,
     /// Which of the bodies was sent.
     pub body: usize,
+    /// It answers an earlier sending of the same request as well, which had not ended.
+    pub repeated: bool,
     /// How the request ended.
     pub outcome: Outcome,
     /// Why, if it did not commit.
@@ -280,7 +282,10 @@ impl<'a> Judge<'a> {
             match self.program_of(record) {
                 Ok((_, program)) => {
                     if let Some(problem) = self.without_reason(record, &program) {
-                        self.violation(format!("flow {flow} ended as {} {:?}: {problem}", record.outcome, record.cause));
+                        self.violation(format!(
+                            "flow {flow} ended as {} {:?}: {problem}",
+                            record.outcome, record.cause
+                        ));
                     }
                 }
                 Err(problem) => self.violation(format!("flow {flow} ended as {}: {problem}", record.outcome)),
@@ -323,9 +328,13 @@ impl<'a> Judge<'a> {
                 None => (self.messages.get(&record.digest).map_or(0, |sent| sent.sender_at + 1), self.states.len() - 1),
             };
             let end = End::No(reason.to_owned());
-            self.fits(window, &record.instance.to_string(), &program, |found| *found == end, || {
-                format!("flow {} was refused with {reason:?}", record.flow)
-            });
+            self.fits(
+                window,
+                &record.instance.to_string(),
+                &program,
+                |found| *found == end,
+                || format!("flow {} was refused with {reason:?}", record.flow),
+            );
             self.verdict.refusals += 1;
         }
     }

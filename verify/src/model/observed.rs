@@ -37,7 +37,9 @@ impl Observed {
             let broken = |error: &dyn std::fmt::Display| format!("row {key:?} makes no sense: {error}");
             match keys::parse(&key).map_err(|error| broken(&error))? {
                 RowKey::StateValue { instance, .. } => {
-                    observed.state.insert((instance.to_string(), None), number(&value).map_err(|error| broken(&error))?);
+                    observed
+                        .state
+                        .insert((instance.to_string(), None), number(&value).map_err(|error| broken(&error))?);
                 }
                 RowKey::StateEntry { instance, entry, .. } => {
                     let entry = String::from_utf8_lossy(&entry).into_owned();

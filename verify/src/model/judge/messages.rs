@@ -64,8 +64,7 @@ impl Judge<'_> {
     pub(super) fn lanes(&mut self) {
         let records = &self.history.end.records;
         let mut problems = Vec::new();
-        let by_digest: BTreeMap<Digest, &FlowRecord> =
-            records.values().map(|record| (record.digest, record)).collect();
+        let by_digest: BTreeMap<Digest, &FlowRecord> = records.values().map(|record| (record.digest, record)).collect();
         let waiting: BTreeSet<Digest> = self.history.end.waiting.iter().map(digest_of).collect();
         let set_aside: BTreeSet<Digest> = self.history.end.set_aside.iter().map(digest_of).collect();
         for (digest, released) in &self.messages {
