@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rand::Rng;
 use tandem_model::flow::Overlay;
 use tandem_model::ids::{FlowId, Instance, Payload};
 use tandem_model::mechanism::{Mechanism, works};
@@ -24,10 +23,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 use crate::partition::{ReadSet, Sealed, Sealing, Seen, Source, Stale, View};
+use crate::runtime::{Invalid, NotAccepted};
 use crate::turns::{Held, Place};
 
+use ahead::RunAhead;
 use attempt::{Attempt, Broken, End};
 
+mod ahead;
 mod attempt;
 mod call;
 mod effects;
@@ -53,6 +55,8 @@ pub(crate) struct Flow<S: Store> {
     pub(crate) request: Arc<Request>,
     pub(crate) topology: Arc<Topology>,
     pub(crate) isolation: Isolation,
+    /// Whether `isolation` is more than a guess: no worker has said yet what the handler is.
+    pub(crate) is_isolation_known: bool,
     /// The turns it has, the one on its entry instance first.
     pub(crate) held: Held,
     /// Its place in the line of its entry instance, unless it has the turn already or only reads.
@@ -88,6 +92,12 @@ impl<S: Store> Opened<S> {
         let record = seen.into_iter().next().ok_or_else(missing)?;
         Ok(Self { view, row, record })
     }
+}
+
+/// What there is already when the first attempt begins.
+struct Prepared<S: Store> {
+    opened: Option<Opened<S>>,
+    ahead: Option<RunAhead>,
 }
 
 /// How a flow left the runtime.
@@ -165,25 +175,59 @@ impl<S: Store> Flow<S> {
             deadline += Duration::from_hours(1);
         }
         let mut memory = Memory::default();
-        let (place, mut opened) = (self.place.take(), self.opened.take());
-        let held = &self.held;
-        if let Some(place) = place {
-            let turn = timeout_at(deadline, self.unless_cancelled(held.wait(place))).await;
-            match turn {
-                Ok(Ok(())) => {}
-                Ok(Err(())) => return self.end(Outcome::Cancelled, cancelled(), &memory).await,
-                Err(_) => {
-                    let detail = "the flow was still waiting for others on its instance";
-                    return self.end(Outcome::TimedOut, Cause::new("deadline", detail), &memory).await;
-                }
-            }
+        let mut opened = self.opened.take();
+        let mut ahead = match self.begin(deadline).await {
+            Ok(ahead) => ahead,
+            Err((outcome, cause)) => return self.end(outcome, cause, &memory).await,
+        };
+        if self.isolation == Isolation::ReadOnly {
+            opened = None;
         }
         loop {
-            let step = self.step(held, &mut memory, deadline, opened.take()).await;
+            let prepared = Prepared { opened: opened.take(), ahead: ahead.take() };
+            let step = self.step(&self.held, &mut memory, deadline, prepared).await;
             if let Some(left) = self.after(step, &mut memory, deadline).await {
                 return left;
             }
         }
+    }
+
+    /// Waits for the turn on its instance, and to hear what the handler is. Its code may have run ahead meanwhile.
+    async fn begin(&mut self, deadline: Instant) -> Result<Option<RunAhead>, (Outcome, Cause)> {
+        let too_late = |detail: String| (Outcome::TimedOut, Cause::new("deadline", detail));
+        let mut ahead = None;
+        if let Some(place) = self.place.take() {
+            let turn = timeout_at(deadline, self.unless_cancelled(self.wait_for_entry(&self.held, place))).await;
+            ahead = turn
+                .map_err(|_| too_late("the flow was still waiting for others on its instance".to_owned()))?
+                .map_err(|()| (Outcome::Cancelled, cancelled()))?;
+        }
+        if self.is_isolation_known {
+            return Ok(ahead);
+        }
+        let (function, host) = (&self.request.instance.function, &self.engine.host);
+        let known = timeout_at(deadline, self.unless_cancelled(host.until_known(function))).await;
+        known
+            .map_err(|_| too_late(format!("no worker of function {function} has connected yet")))?
+            .map_err(|()| (Outcome::Cancelled, cancelled()))?;
+        let handlers = host.interface(function);
+        let told = handlers.and_then(|interface| interface.handlers.get(&self.request.handler).copied().flatten());
+        self.learn(told.unwrap_or_default())?;
+        Ok(None)
+    }
+
+    /// Takes note of the isolation of its handler, which was not known when the flow was accepted.
+    fn learn(&mut self, isolation: Isolation) -> Result<(), (Outcome, Cause)> {
+        self.is_isolation_known = true;
+        let is_message = matches!(self.request.origin, Origin::Message { .. });
+        self.isolation = if is_message { isolation.of_message() } else { isolation };
+        if self.isolation == Isolation::ReadOnly {
+            self.held.give_back();
+        } else if self.request.as_of.is_some() {
+            let refused = NotAccepted::Invalid(Invalid::AsOfNeedsReadOnly);
+            return Err((Outcome::Invalid, Cause::new("as-of-needs-read-only", refused.to_string())));
+        }
+        Ok(())
     }
 
     /// Ends the flow of a message that cannot even be run.
@@ -218,7 +262,7 @@ impl<S: Store> Flow<S> {
                     let detail = format!("other flows changed what it read in each of {} attempts", memory.conflicts);
                     return Some(self.end(Outcome::Conflict, Cause::new("conflict", detail), memory).await);
                 }
-                backoff(RETRY_BACKOFF, memory.conflicts - 1)
+                self.backoff(RETRY_BACKOFF, memory.conflicts - 1)
             }
             Step::Failed(cause) => {
                 memory.failures += 1;
@@ -227,20 +271,20 @@ impl<S: Store> Flow<S> {
                 if memory.failures >= declared.map_or(1, |function| function.failure_attempts_max) {
                     return Some(self.end(Outcome::Failed, cause, memory).await);
                 }
-                backoff(FAILURE_BACKOFF, memory.failures - 1)
+                self.backoff(FAILURE_BACKOFF, memory.failures - 1)
             }
             Step::Lost(cause) => {
                 memory.lost += 1;
                 if memory.lost >= LOST_WORKERS_MAX {
                     return Some(self.end(Outcome::Failed, cause, memory).await);
                 }
-                backoff(LOST_BACKOFF, memory.lost - 1)
+                self.backoff(LOST_BACKOFF, memory.lost - 1)
             }
             Step::Refused(why) => {
                 if Instant::now() >= deadline {
                     return Some(Left::Abandoned(why));
                 }
-                backoff(FAILURE_BACKOFF, memory.attempts)
+                self.backoff(FAILURE_BACKOFF, memory.attempts)
             }
         };
         // A deadline or a cancel during the wait is found by the next attempt, before it does anything.
@@ -248,7 +292,8 @@ impl<S: Store> Flow<S> {
         None
     }
 
-    async fn step(&self, held: &Held, memory: &mut Memory, deadline: Instant, opened: Option<Opened<S>>) -> Step {
+    async fn step(&self, held: &Held, memory: &mut Memory, deadline: Instant, prepared: Prepared<S>) -> Step {
+        let Prepared { opened, ahead } = prepared;
         memory.attempts += 1;
         (self.progress)(memory.attempts);
         if memory.attempts > 1 && self.isolation != Isolation::ReadOnly {
@@ -269,7 +314,7 @@ impl<S: Store> Flow<S> {
             Ok(Err(step)) => return step,
             Err(_) => return Step::Decided(Outcome::TimedOut, self.timed_out(&[])),
         };
-        let attempt = Attempt::new(self, &view, held, memory.attempts, memory.sequential, deadline);
+        let attempt = Attempt::new(self, &view, held, memory.attempts, memory.sequential, deadline).with_ahead(ahead);
         let ended = tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(Step::Decided(Outcome::Cancelled, cancelled())),
@@ -305,6 +350,10 @@ impl<S: Store> Flow<S> {
                 with_calls(step, calls)
             }
         }
+    }
+
+    fn backoff(&self, first: Duration, times: u32) -> Duration {
+        backoff(first, times, self.engine.jitter())
     }
 
     /// Takes the turns for another attempt: on everything that the last one touched if there was a conflict, in key
@@ -438,7 +487,7 @@ impl<S: Store> Flow<S> {
                     "others keep writing its record".clone_into(&mut last);
                 }
             }
-            tokio::time::sleep(backoff(FAILURE_BACKOFF, attempt)).await;
+            tokio::time::sleep(self.backoff(FAILURE_BACKOFF, attempt)).await;
         }
         Left::Abandoned(last)
     }
@@ -534,9 +583,9 @@ fn cancelled() -> Cause {
     Cause::new("cancelled", "somebody cancelled the flow")
 }
 
-fn backoff(first: Duration, times: u32) -> Duration {
+fn backoff(first: Duration, times: u32, jitter: f64) -> Duration {
     let whole = first.saturating_mul(1 << times.min(16)).min(RETRY_BACKOFF_MAX.max(first * 8));
-    whole.mul_f64(rand::rng().random_range(0.5..=1.0))
+    whole.mul_f64(jitter)
 }
 
 /// Whose state a row is part of.

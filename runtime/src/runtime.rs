@@ -22,6 +22,7 @@ use tracing::{Instrument, warn};
 
 use crate::clock::{Clock, SystemClock};
 use crate::courier::Courier;
+use crate::dial::{Dial, Tcp};
 use crate::egress::Egresses;
 use crate::engine::{Engine, Parts};
 use crate::flow::{Flow, Left, Opened};
@@ -41,11 +42,15 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Where figures go.
     pub metrics: Arc<Metrics>,
+    /// How streams to workers of the gRPC protocol are opened.
+    pub dial: Arc<dyn Dial>,
+    /// Where randomness starts from: the same seed gives the same waits. Without one, the system's randomness is used.
+    pub seed: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), metrics: Metrics::new() }
+        Self { clock: Arc::new(SystemClock), metrics: Metrics::new(), dial: Arc::new(Tcp), seed: None }
     }
 }
 
@@ -259,7 +264,7 @@ impl<S: Store> Runtime<S> {
             store_stopped: store_stopped.clone(),
         });
         let partition = Partition::open(store.clone(), layout, releases).await?;
-        let (host, topology) = (Host::new(Arc::clone(&metrics)), Arc::new(topology));
+        let (host, topology) = (Host::new(Arc::clone(&metrics), options.dial), Arc::new(topology));
         let engine = Engine::new(Parts {
             store,
             layout,
@@ -271,6 +276,7 @@ impl<S: Store> Runtime<S> {
             egresses,
             metrics,
             store_stopped,
+            seed: options.seed,
         });
         host.set_topology(&topology);
         // However it ends, nothing can be committed from then on.
@@ -323,7 +329,7 @@ impl<S: Store> Runtime<S> {
         let isolation = engine.check(&topology, &request)?;
         self.check_past(&request).await?;
         let mut opened = None;
-        if isolation != Isolation::ReadOnly {
+        if isolation != Some(Isolation::ReadOnly) {
             match self.answered(&request).await? {
                 Earlier::Answered(accepted) => return Ok(accepted),
                 Earlier::None(none) => opened = Some(none),

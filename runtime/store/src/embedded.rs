@@ -45,6 +45,9 @@ use directory::Engine;
 /// How many commits may wait for the commit thread. More wait in [`Store::commit`].
 const QUEUE_COMMITS: usize = 1_024;
 
+/// Commits that are written together at most. More do not make a sync cheaper.
+const GROUP_COMMITS_MAX: usize = 512;
+
 const MIB: u64 = 1 << 20;
 
 /// Says how many bytes are free for the process that asks, where the data lies.
@@ -66,6 +69,8 @@ pub struct Options {
     /// How many changed keys are remembered at most to validate commits. A flow that is older than what is remembered
     /// conflicts, and runs again.
     pub window_keys: usize,
+    /// How many commits share one sync at most. 1 shows what a commit costs by itself.
+    pub group_commits_max: usize,
     /// Where the wall time in timestamps comes from.
     pub unix_ms: UnixMillis,
     /// How much room there is. `None` asks the file system.
@@ -81,6 +86,7 @@ impl Default for Options {
             reserve_bytes: 256 * MIB,
             worker_threads: 2,
             window_keys: 200_000,
+            group_commits_max: GROUP_COMMITS_MAX,
             unix_ms: Arc::new(system_unix_ms),
             free_space: None,
         }
@@ -96,6 +102,7 @@ impl fmt::Debug for Options {
             .field("reserve_bytes", &self.reserve_bytes)
             .field("worker_threads", &self.worker_threads)
             .field("window_keys", &self.window_keys)
+            .field("group_commits_max", &self.group_commits_max)
             .finish_non_exhaustive()
     }
 }

@@ -21,8 +21,6 @@ use super::{FreeSpace, Options, Shared, View, add};
 use crate::memory::next_timestamp;
 use crate::{Commit, CommitResult, Error};
 
-/// Commits that are written together at most. More do not make a sync cheaper.
-const GROUP_COMMITS: usize = 512;
 /// Bytes that are written together at most, unless one commit alone has more.
 const GROUP_BYTES: u64 = 16 << 20;
 
@@ -83,7 +81,7 @@ impl Committer {
     pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let _watch = Watch(Arc::clone(&self.shared));
         while let Some(first) = requests.blocking_recv() {
-            let group = take_group(first, &mut requests);
+            let group = take_group(first, &mut requests, self.options.group_commits_max);
             self.commit(group);
         }
     }
@@ -220,10 +218,10 @@ impl NoRoom {
     }
 }
 
-fn take_group(first: Request, requests: &mut mpsc::Receiver<Request>) -> Vec<Request> {
+fn take_group(first: Request, requests: &mut mpsc::Receiver<Request>, commits_max: usize) -> Vec<Request> {
     let mut bytes = written_bytes(&first.commit);
     let mut group = vec![first];
-    while group.len() < GROUP_COMMITS && bytes < GROUP_BYTES {
+    while group.len() < commits_max && bytes < GROUP_BYTES {
         let Ok(next) = requests.try_recv() else { break };
         bytes += written_bytes(&next.commit);
         group.push(next);
