@@ -13,7 +13,8 @@
 //! | module | concept |
 //! | --- | --- |
 //! | [`functions`] | the functions that run plans |
-//! | [`clients`] | clients of a runtime in this process |
+//! | [`clients`] | clients of a runtime in this process, and a recorder for any clients |
+//! | [`site`] | a worker and runtimes in this process |
 
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
@@ -25,6 +26,7 @@ use super::{Element, Isolation, Operation, Status, Transaction};
 
 pub mod clients;
 pub mod functions;
+pub mod site;
 
 /// What is done to one list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
