@@ -18,9 +18,10 @@ use tandem_verify::history::{Level, Status, Transaction, check};
 
 /// How often it is told how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
-const KEYS: [usize; 5] = [1, 2, 4, 12, 150];
-const CLIENTS: [u32; 4] = [2, 6, 16, 40];
-const REQUESTS: [usize; 3] = [10, 40, 120];
+const KEYS: [usize; 4] = [2, 4, 12, 150];
+const CLIENTS: [u32; 4] = [2, 6, 16, 32];
+/// Requests of all clients together. Lists get long, so many short rounds find more than few long ones.
+const REQUESTS: [usize; 3] = [100, 300, 600];
 
 /// What to check.
 #[derive(Debug, clap::Args)]
@@ -97,7 +98,9 @@ async fn round(seed: u64, total: &mut Total) -> anyhow::Result<()> {
     let mut choose = |from: &[usize]| from.choose(&mut random).copied().unwrap_or(1);
     let (keys, requests) = (choose(&KEYS), choose(&REQUESTS));
     let clients = CLIENTS[random.random_range(0..CLIENTS.len())];
+    let requests = requests / clients as usize;
     let mut shape = Shape::of_keys(keys);
+    println!("round {seed}: {keys} lists, {clients} clients with {requests} requests each");
     let history = match seed % 3 {
         0 => one(MemoryStore::new(), 1, &Load { seed, clients: 0..clients, requests, shape }).await?,
         1 => {
@@ -122,7 +125,7 @@ async fn round(seed: u64, total: &mut Total) -> anyhow::Result<()> {
         bail!("nothing was committed");
     }
     if !report.is_clean() {
-        println!("round {seed}, {keys} lists, {clients} clients: {report}");
+        println!("{report}");
         total.failures.push(Failure { seed, found: report.to_string(), history });
     }
     Ok(())

@@ -304,7 +304,7 @@ impl Plans {
         names.retain(|name| name != but);
         let mut calls = self.random.random_range(0..=self.shape.calls_max);
         let mut groups: Vec<Vec<Step>> = Vec::new();
-        while calls > 0 {
+        while calls > 0 && !names.is_empty() {
             let size = self.random.random_range(1..=calls).min(names.len());
             calls -= size;
             names.shuffle(&mut self.random);
@@ -350,6 +350,8 @@ mod tests {
     fn the_same_seed_gives_the_same_plans_and_elements_are_unique() {
         let plans = |client| Plans::new(7, client, Shape::of_keys(4)).take(200).collect::<Vec<Plan>>();
         assert_eq!(plans(1), plans(1));
+        let alone = Plans::new(7, 2, Shape::of_keys(1)).take(200).map(|plan| plan.work.groups.len()).max();
+        assert_eq!(alone, Some(5), "one list is enough");
         let all = [plans(0), plans(1)].concat();
         assert!([SESSION, "list", "log"].iter().all(|name| all.iter().any(|plan| plan.function == *name)));
         let transactions = all.iter().flat_map(|plan| plan.transactions(0, (0, 1), &Answer::Unknown).unwrap());
