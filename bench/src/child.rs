@@ -50,6 +50,13 @@ impl Child {
         self.read()
     }
 
+    /// Ends it at once, not asked: what was acknowledged has to be there all the same.
+    pub(crate) fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
     fn read<T: serde::de::DeserializeOwned>(&mut self) -> anyhow::Result<T> {
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
@@ -59,8 +66,6 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Killed, not asked: what was acknowledged has to be there all the same. It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.kill();
     }
 }

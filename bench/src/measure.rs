@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -14,11 +14,14 @@ use crate::system::floor::Floor;
 use crate::system::postgres::{Cluster, Postgres};
 use crate::system::tandem::Tandem;
 use crate::system::{Running, System};
+use crate::tally::Tally;
 use crate::usage::{Device, Process, Usage};
 use crate::workload::Workload;
 
 /// The process that generates load; for bare transactions it is the whole system.
 pub(crate) const LOAD: &str = "load";
+/// The figure that says how long a restart took, in seconds.
+pub(crate) const RESTART: &str = "restart_s";
 /// Figures by name, of one round.
 pub(crate) type Figures = BTreeMap<String, f64>;
 
@@ -70,7 +73,9 @@ pub(crate) fn measure(
     workload: Workload,
     load: Load,
     directory: &Path,
+    restarts: bool,
 ) -> anyhow::Result<Figures> {
+    let at_rest = Moment::now(&mut *running, directory)?;
     let loading = load::start(running.connector(), workload, load)?;
     std::thread::sleep(load.warm_up);
     let before = Moment::now(&mut *running, directory)?;
@@ -80,11 +85,42 @@ pub(crate) fn measure(
     let after = Moment::now(&mut *running, directory)?;
     loading.stop();
     let seconds = started.elapsed().as_secs_f64();
-    let loaded = loading.end()?;
+    let mut loaded = loading.end()?;
+    let restart = if restarts { restart(&mut *running, workload, load, &mut loaded.tally)? } else { None };
     running.end(&loaded.tally).context("an invariant does not hold, so there is no result")?;
     anyhow::ensure!(!loaded.latencies.is_empty(), "no request ended in {seconds:.1} s");
     let stretch = after.at.duration_since(before.at).as_secs_f64() / seconds;
-    Ok(figures(&loaded.latencies, seconds, stretch, &before, &after))
+    let mut figures = figures(&loaded.latencies, seconds, stretch, &before, &after);
+    for (role, used) in &at_rest.used {
+        figures.insert(format!("memory_at_rest_mib.{role}"), mib(used.memory_bytes));
+    }
+    if let Some(restart) = restart {
+        figures.insert(RESTART.to_owned(), restart.as_secs_f64());
+    }
+    if let Some(rate) = load.rate {
+        figures.insert("rate".to_owned(), rate);
+    }
+    Ok(figures)
+}
+
+/// Kills the system and starts it again, and waits for the answer to one more request.
+fn restart(
+    running: &mut dyn Running,
+    workload: Workload,
+    load: Load,
+    tally: &mut Tally,
+) -> anyhow::Result<Option<Duration>> {
+    // A client that was not there before, so that its request has an id of its own.
+    let mut generators = workload.generators(load.clients + 1, load.seed);
+    let (id, operation) = generators.pop().context("at least one client")?.next();
+    let Some((took, ended)) = running.restart(&id, &operation)? else { return Ok(None) };
+    tally.add(&operation, ended);
+    Ok(Some(took))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "memory is far below 2^52 bytes")]
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / MIB
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of one run are far below 2^52")]
@@ -113,7 +149,7 @@ fn figures(
         let used = after.since(*before);
         let cpu = each(used.cpu.as_secs_f64() * MICROSECONDS);
         set(&format!("cpu_us.{role}"), cpu);
-        set(&format!("memory_mib.{role}"), used.memory_bytes as f64 / MIB);
+        set(&format!("memory_mib.{role}"), mib(used.memory_bytes));
         if only || *role != LOAD {
             system += cpu;
             written += each(used.written_bytes as f64);

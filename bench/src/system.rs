@@ -1,6 +1,7 @@
 //! The systems that are compared, behind one face: start, connect, count, check.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::serve::Counted;
 use crate::tally::{Ended, Tally};
@@ -52,6 +53,11 @@ pub(crate) trait Running {
     fn processes(&self) -> Vec<Process>;
     /// What it has counted so far.
     fn counted(&mut self) -> anyhow::Result<Counted>;
+    /// Kills it, starts it again, and says how long it took from the start of the process to the answer of this request.
+    /// `None` if it cannot be restarted.
+    fn restart(&mut self, _id: &str, _operation: &Operation) -> anyhow::Result<Option<(Duration, Ended)>> {
+        Ok(None)
+    }
     /// Ends it, and compares what it has stored with what was acknowledged.
     fn end(self: Box<Self>, tally: &Tally) -> anyhow::Result<()>;
 }

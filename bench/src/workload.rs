@@ -154,8 +154,7 @@ impl Workload {
         match *self {
             Self::Counter { keys, functions: 0, .. } => vec![family("counter", keys, 0)],
             Self::Counter { keys, functions, .. } => {
-                let busy = 0..functions.min(BUSY_FUNCTIONS_MAX);
-                busy.map(|number| family(&format!("counter-{number}"), keys, 0)).collect()
+                (0..Self::busy(functions)).map(|number| family(&format!("counter-{number}"), keys, 0)).collect()
             }
             Self::Transfer { .. } => vec![family("account", ACCOUNTS, BALANCE)],
             Self::Chain { .. } => vec![family("step", STEPS, 0)],
@@ -174,6 +173,11 @@ impl Workload {
     /// How many functions besides the usual ones have to be declared.
     pub(crate) fn functions(&self) -> u32 {
         if let Self::Counter { functions, .. } = self { *functions } else { 0 }
+    }
+
+    /// How many of so many functions have traffic.
+    pub(crate) fn busy(functions: u32) -> u32 {
+        functions.clamp(1, BUSY_FUNCTIONS_MAX)
     }
 
     fn zipf(&self) -> Option<Arc<Zipf>> {
@@ -231,8 +235,7 @@ impl Generator {
 
     fn add(&mut self, keys: u32, functions: u32) -> Operation {
         let row = self.popular(keys);
-        let busy = functions.clamp(1, BUSY_FUNCTIONS_MAX);
-        let family = self.dice.random_range(0..busy);
+        let family = self.dice.random_range(0..Workload::busy(functions));
         let function = if functions == 0 { "counter".to_owned() } else { format!("counter-{family}") };
         let cell = Cell { family: family as usize, row };
         Operation {

@@ -178,7 +178,7 @@ impl<'a> World<'a> {
 
     async fn life(&mut self, seed: u64) -> Ended {
         let is_calm = self.base_ms >= self.plan.calm_after_ms;
-        let faults = if is_calm { Faults::none() } else { self.plan.faults };
+        let faults = if is_calm && !self.plan.stays_bad { Faults::none() } else { self.plan.faults };
         let store = self.disk.open(faults);
         let mut random = SmallRng::seed_from_u64(seed);
         let ends = self.plan.lives.get(self.lives - 1).copied().filter(|_| !is_calm).unwrap_or(LifeEnds::Never);
@@ -227,7 +227,9 @@ impl<'a> World<'a> {
         let (calm_in, base_ms) = (self.plan.calm_after_ms.saturating_sub(self.base_ms), self.base_ms);
         let calm = async {
             sleep(Duration::from_millis(calm_in)).await;
-            store.set_faults(Faults::none());
+            if !self.plan.stays_bad {
+                store.set_faults(Faults::none());
+            }
             workers.calm();
             self.trace.note("calm");
             std::future::pending::<()>().await;

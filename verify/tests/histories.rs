@@ -15,7 +15,7 @@ use tandem_runtime::runtime::{Options, Runtime};
 use tandem_store::embedded::{self, EmbeddedStore};
 use tandem_store::memory::MemoryStore;
 use tandem_store::{Commit, CommitResult, Error, Store};
-use tandem_verify::history::workload::clients::{Load, Steps, ask, run};
+use tandem_verify::history::workload::clients::{Load, Recorder, ask, read_all, run};
 use tandem_verify::history::workload::functions::{all, met};
 use tandem_verify::history::workload::{Action, Handler, Plan, Shape, Step};
 use tandem_verify::history::{Isolation, Kind, Level, Report, Status, Transaction, check};
@@ -73,12 +73,12 @@ fn embedded_store(directory: &Path) -> EmbeddedStore {
 
 /// Four lists, and everybody at them.
 fn contended(seed: u64) -> Load {
-    Load { seed, clients: 8, requests: 40, shape: Shape::of_keys(4) }
+    Load { seed, clients: 0..8, requests: 40, shape: Shape::of_keys(4) }
 }
 
 /// So many lists that few meet.
 fn spread(seed: u64) -> Load {
-    Load { seed, clients: 16, requests: 30, shape: Shape::of_keys(200) }
+    Load { seed, clients: 0..16, requests: 30, shape: Shape::of_keys(200) }
 }
 
 /// Checks a history, and that it means something: enough of it happened, at each level, and of each end.
@@ -93,9 +93,17 @@ fn judge(history: &[Transaction], level: Level) -> Report {
     report
 }
 
+/// What clients of these runtimes see, and who reads everything afterwards.
+async fn history<S: Store>(site: &Site<S>, load: &Load) -> Vec<Transaction> {
+    let recorder = Recorder::default();
+    run(&site.runtimes, &recorder, load).await.unwrap();
+    read_all(&site.runtimes[0], &recorder, &load.shape).await.unwrap();
+    recorder.history().unwrap()
+}
+
 async fn is_clean<S: Store>(store: S, load: &Load) {
     let site = Site::start(store, 1).await;
-    let history = run(&site.runtimes, load).await.unwrap();
+    let history = history(&site, load).await;
     let report = judge(&history, Level::Declared);
     assert!(report.is_clean(), "seed {}: {report}", load.seed);
     assert!(report.relations > report.happened, "hardly anybody saw anything of others: {}", report.relations);
@@ -132,7 +140,7 @@ fn serializable(mut load: Load) -> Load {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_runtimes_on_one_store_have_one_order() {
     let site = Site::start(MemoryStore::new(), 2).await;
-    let history = run(&site.runtimes, &serializable(contended(5))).await.unwrap();
+    let history = history(&site, &serializable(contended(5))).await;
     let report = check(&history, Level::StrictSerializable).unwrap();
     assert!(report.is_clean(), "{report}");
 }
@@ -140,7 +148,7 @@ async fn two_runtimes_on_one_store_have_one_order() {
 /// Two plans that each read one list and append to the other one, both reads before any append.
 async fn skew(handler: Handler, [one, two]: [&str; 2]) -> Vec<Transaction> {
     let site = Site::start(MemoryStore::new(), 1).await;
-    let (runtime, time) = (&site.runtimes[0], Steps::default());
+    let (runtime, recorder) = (&site.runtimes[0], Recorder::default());
     let name = format!("skew-{}-{one}-{two}", handler.name());
     let plan = |entry: &str, read: &str, append: &str| {
         let meet = Step::new(&name, Action::Meet(2));
@@ -148,10 +156,10 @@ async fn skew(handler: Handler, [one, two]: [&str; 2]) -> Vec<Transaction> {
         Plan::new(entry, handler, groups.map(|step| vec![step]).into())
     };
     let (first, second) = (plan("a", one, two), plan("b", two, one));
-    let both = tokio::join!(ask(runtime, &time, 1, &first), ask(runtime, &time, 2, &second));
-    assert_eq!(met(&name), 2, "they were not at it together");
-    let mut history = [both.0.unwrap(), both.1.unwrap()].concat();
-    history.extend(ask(runtime, &time, 3, &read_both(one, two)).await.unwrap());
+    let both = tokio::join!(ask(runtime, &recorder, 1, &first), ask(runtime, &recorder, 2, &second));
+    assert_eq!((both, met(&name)), ((Ok(()), Ok(())), 2), "they were not at it together");
+    ask(runtime, &recorder, 3, &read_both(one, two)).await.unwrap();
+    let history = recorder.history().unwrap();
     assert!(history.iter().all(|transaction| transaction.status == Status::Committed), "{history:?}");
     history
 }
@@ -171,6 +179,68 @@ async fn write_skew_of_snapshots_is_found() {
         let report = check(&history, Level::StrictSerializable).unwrap();
         assert!(report.is_clean(), "{lists:?}: {report}");
     }
+}
+
+/// Answers of each life before the process is gone.
+const LIFE: usize = 60;
+
+/// One life of a process on a data directory: it ends in the middle of whatever it does, with everything in its memory.
+fn live(directory: &Path, recorder: &Recorder, load: &Load) {
+    let machine = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    machine.block_on(async {
+        let store = opened(directory).await;
+        let site = Site::start(store, 1).await;
+        let until = recorder.answers() + LIFE;
+        let enough = async {
+            while recorder.answers() < until {
+                sleep(POLL).await;
+            }
+        };
+        tokio::select! {
+            ran = run(&site.runtimes, recorder, load) => panic!("nothing was under way at the end: {ran:?}"),
+            waited = timeout(PATIENCE, enough) => waited.expect("hardly anything is answered"),
+        }
+    });
+    machine.shutdown_background();
+}
+
+/// Opens a store once the process that had it is gone.
+async fn opened(directory: &Path) -> EmbeddedStore {
+    let options = || embedded::Options { reserve_bytes: 0, ..embedded::Options::default() };
+    let opening = async {
+        loop {
+            match EmbeddedStore::open(directory, options()) {
+                Ok(store) => return store,
+                Err(Error::InUse(_)) => sleep(POLL).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    timeout(PATIENCE, opening).await.expect("the directory stays in use")
+}
+
+#[test]
+fn what_nobody_was_told_of_happened_whole_or_not_at_all() {
+    const LIVES: u32 = 5;
+    const CLIENTS: u32 = 12;
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = Recorder::default();
+    let shape = Shape::of_keys(6);
+    for life in 0..LIVES {
+        let first = life * CLIENTS;
+        let load = Load { seed: 7, clients: first..first + CLIENTS, requests: 1_000, shape: shape.clone() };
+        live(directory.path(), &recorder, &load);
+    }
+    let machine = tokio::runtime::Runtime::new().unwrap();
+    machine.block_on(async {
+        let site = Site::start(opened(directory.path()).await, 1).await;
+        read_all(&site.runtimes[0], &recorder, &shape).await.unwrap();
+    });
+    let history = recorder.history().unwrap();
+    let unknown = history.iter().filter(|transaction| transaction.status == Status::Unknown).count();
+    assert!(unknown >= 10, "only {unknown} were under way when a process went");
+    let report = judge(&history, Level::Declared);
+    assert!(report.is_clean(), "{report}");
 }
 
 /// A store that believes whatever it is told.
@@ -196,7 +266,7 @@ impl Store for Gullible {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_validates_nothing_is_found() {
     let site = Site::start(Gullible(MemoryStore::new()), 2).await;
-    let history = run(&site.runtimes, &serializable(contended(6))).await.unwrap();
+    let history = history(&site, &serializable(contended(6))).await;
     let report = check(&history, Level::StrictSerializable).unwrap();
     assert!(report.has(Kind::LostUpdate) || report.has(Kind::IncompatibleOrder), "{report}");
 }

@@ -230,10 +230,14 @@ impl Tree {
             self.calls[id.0].stage = Stage::Discarded;
             self.calls[id.0].overlay = Overlay::default();
         }
-        // The caller keeps the instances: a later call may read them, and must not overtake anybody who waits.
-        self.holders.retain(|_, holder| !doomed.contains(holder));
-        if let Some(parent) = self.calls[call.0].parent {
-            self.calls[parent.0].open_children -= 1;
+        // The caller keeps the instances: the "no" rests on what was read there, and the caller may have written there
+        // before. A sibling that got in between would not see that, and its own writes would be lost.
+        let heir = self.calls[call.0].parent.unwrap_or(CallId::ENTRY);
+        for holder in self.holders.values_mut().filter(|holder| doomed.contains(*holder)) {
+            *holder = heir;
+        }
+        if call != heir {
+            self.calls[heir.0].open_children -= 1;
         }
     }
 

@@ -59,6 +59,8 @@ pub struct Answer {
     pub at: u64,
     /// Which of the bodies was sent.
     pub body: usize,
+    /// It answers an earlier sending of the same request as well, which had not ended.
+    pub repeated: bool,
     /// How the request ended.
     pub outcome: Outcome,
     /// Why, if it did not commit.

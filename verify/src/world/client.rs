@@ -90,6 +90,14 @@ enum Reply {
     Again,
 }
 
+/// An answer of the ingress, as far as it is looked at.
+struct Raw {
+    status: StatusCode,
+    outcome: Option<Outcome>,
+    repeated: bool,
+    bytes: Bytes,
+}
+
 impl Clients {
     /// The clients of a plan, with all that they are going to do.
     pub(super) fn new(plan: &Plan, trace: &Trace, mut random: SmallRng) -> Self {
@@ -217,6 +225,12 @@ struct Sending<'a> {
 impl Sending<'_> {
     async fn run(&self) {
         let tricks = &self.job.tricks;
+        // What was refused because another body ran has no meaning any more if that one was lost with its process.
+        self.asked(|asked| {
+            if asked.answers.is_empty() {
+                asked.mismatched.clear();
+            }
+        });
         let again = async {
             if let Some(ms) = tricks.duplicate_after_ms {
                 sleep(Duration::from_millis(ms)).await;
@@ -291,8 +305,8 @@ impl Sending<'_> {
             request = request.header("prefer", "respond-async");
         }
         let Ok(request) = request.body(Body::from(job.bodies[body].clone())) else { return Reply::Again };
-        let (status, outcome, bytes) = self.call(request).await;
-        self.reply((status, outcome, bytes), sent, body)
+        let raw = self.call(request).await;
+        self.reply(raw, sent, body)
     }
 
     /// Asks how the flow is.
@@ -301,7 +315,7 @@ impl Sending<'_> {
         let Ok(request) = Request::get(format!("{path}?wait={ASK_WAIT}")).body(Body::empty()) else {
             return Reply::Again;
         };
-        let (status, outcome, bytes) = self.call(request).await;
+        let Raw { status, outcome, repeated: _, bytes } = self.call(request).await;
         match status {
             StatusCode::ACCEPTED => Reply::Running,
             StatusCode::NOT_FOUND => Reply::Unknown,
@@ -310,7 +324,7 @@ impl Sending<'_> {
             StatusCode::OK => {
                 let at = self.clients.trace.tick("asked-later", &format!("{flow} {outcome:?}"));
                 let Some(outcome) = outcome else { return self.strange(status, &bytes) };
-                Reply::Outcome(Answer { sent, at, body, outcome, reason: None, result: None })
+                Reply::Outcome(Answer { sent, at, body, repeated: true, outcome, reason: None, result: None })
             }
             StatusCode::SERVICE_UNAVAILABLE => Reply::Again,
             _ => self.strange(status, &bytes),
@@ -328,7 +342,7 @@ impl Sending<'_> {
         self.clients.trace.tick("cancel", &self.job.id);
         self.asked(|asked| asked.cancelled = true);
         let Ok(request) = Request::delete(path).body(Body::empty()) else { return };
-        let (status, outcome, bytes) = self.call(request).await;
+        let Raw { status, outcome, repeated: _, bytes } = self.call(request).await;
         self.clients.trace.note(&format!("cancel of {} answered {status}", self.job.id));
         match status {
             StatusCode::OK if outcome == Some(Outcome::Cancelled) => {
@@ -341,7 +355,8 @@ impl Sending<'_> {
         }
     }
 
-    fn reply(&self, (status, outcome, bytes): (StatusCode, Option<Outcome>, Bytes), sent: u64, body: usize) -> Reply {
+    fn reply(&self, raw: Raw, sent: u64, body: usize) -> Reply {
+        let Raw { status, outcome, repeated, bytes } = raw;
         let told = format!("{} {} {outcome:?}", self.job.id, status.as_u16());
         let at = self.clients.trace.tick(&format!("http-{}", status.as_u16()), &told);
         match (status, outcome) {
@@ -350,12 +365,12 @@ impl Sending<'_> {
             (StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS, None) => Reply::Again,
             (StatusCode::OK, Some(Outcome::Committed)) => {
                 let (outcome, result) = (Outcome::Committed, Some(bytes));
-                Reply::Outcome(Answer { sent, at, body, outcome, reason: None, result })
+                Reply::Outcome(Answer { sent, at, body, repeated, outcome, reason: None, result })
             }
             (_, Some(outcome)) if outcome != Outcome::Committed && outcome != Outcome::Invalid => {
                 let problem: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&bytes).unwrap_or_default();
                 let reason = problem.get("reason").and_then(|reason| reason.as_str()).map(str::to_owned);
-                Reply::Outcome(Answer { sent, at, body, outcome, reason, result: None })
+                Reply::Outcome(Answer { sent, at, body, repeated, outcome, reason, result: None })
             }
             _ => self.strange(status, &bytes),
         }
@@ -367,13 +382,14 @@ impl Sending<'_> {
         Reply::Again
     }
 
-    async fn call(&self, request: Request<Body>) -> (StatusCode, Option<Outcome>, Bytes) {
+    async fn call(&self, request: Request<Body>) -> Raw {
         // A router never fails.
         let Ok(response) = self.router.clone().oneshot(request).await;
         let status = response.status();
+        let repeated = response.headers().contains_key("tandem-repeated");
         let outcome = response.headers().get("tandem-outcome").and_then(|outcome| outcome.to_str().ok());
         let outcome = outcome.and_then(|outcome| Outcome::ALL.into_iter().find(|known| known.as_str() == outcome));
         let bytes = response.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-        (status, outcome, bytes)
+        Raw { status, outcome, repeated, bytes }
     }
 }

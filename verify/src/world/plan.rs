@@ -70,6 +70,8 @@ pub struct Plan {
     pub trouble: Vec<(u64, usize, Trouble)>,
     /// From this virtual time on nothing goes wrong any more, in milliseconds.
     pub calm_after_ms: u64,
+    /// The store stays as bad as it is: to see that worlds which are stuck are noticed.
+    pub stays_bad: bool,
     /// Longest time between two looks at the store, in milliseconds.
     pub sample_every_ms: u64,
     /// How often clients do something unusual with a request, in percent.
@@ -110,6 +112,7 @@ impl Plan {
             latency_ms_max: *[0, 1, 5, 30].choose(random).unwrap_or(&1),
             trouble,
             calm_after_ms,
+            stays_bad: false,
             sample_every_ms: random.random_range(200..2_000),
             tricks_percent: *[0, 10, 40].choose(random).unwrap_or(&10),
             flows_in_flight_max: *[3, 4_096, 4_096].choose(random).unwrap_or(&4_096),
