@@ -82,13 +82,11 @@ impl Suite<'_> {
         if self.saturation().is_none() {
             self.run_all(plan::saturation())?;
         }
-        match self.saturation() {
-            Some(saturation) => self.run_all(plan::open(saturation)),
-            None => {
-                eprintln!("the open loop needs a rate to begin with, and no system was asked for one");
-                Ok(())
-            }
+        if let Some(saturation) = self.saturation() {
+            return self.run_all(plan::open(saturation));
         }
+        eprintln!("the open loop needs a rate to begin with, and no system was asked for one");
+        Ok(())
     }
 
     /// What the slowest system does at most.
