@@ -10,7 +10,9 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::pictures;
+use crate::plan;
 use crate::summary::Results;
+use crate::system::System;
 use crate::table;
 use crate::targets::{self, Figure};
 
@@ -42,6 +44,7 @@ fn render(template: &str, results: &Results, figures: &[Figure]) -> anyhow::Resu
     }
     let mut parts = BTreeMap::from([
         ("conditions".to_owned(), conditions(results)),
+        ("sync".to_owned(), sync(results)),
         ("figures".to_owned(), table::figures(figures)),
         ("not reached".to_owned(), not_reached(figures, &reasons)),
     ]);
@@ -95,6 +98,13 @@ fn not_reached(figures: &[Figure], reasons: &BTreeMap<String, String>) -> String
 fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// What one sync took, from the transactions that wait for one each.
+fn sync(results: &Results) -> String {
+    let entry = results.entry("b1", &plan::counter().to_string(), 1, System::BareAlone);
+    let median = entry.and_then(|entry| entry.median("p50_ms"));
+    median.map_or_else(|| "?".to_owned(), |median| format!("{median:.2}"))
 }
 
 fn conditions(results: &Results) -> String {

@@ -101,6 +101,11 @@ pub(crate) fn transfer(theta: f64) -> Workload {
     Workload::Transfer { theta, accounts: 2 }
 }
 
+/// So many clients, in words.
+pub(crate) fn clients(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "client" } else { "clients" })
+}
+
 /// What B6 calls a case with so many instances.
 pub(crate) fn instances(count: u32) -> String {
     format!("{count} instances")
