@@ -45,6 +45,10 @@ use options::Options;
 use plan::Benchmark;
 use workload::Workload;
 
+/// As in the command that users run.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures Tandem beside bare transactions of its store and PostgreSQL.
 #[derive(Debug, Parser)]
 #[command(name = "tandem-bench")]

@@ -1,9 +1,11 @@
 //! What all parts of a runtime share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use tandem_model::ids::{FunctionName, HandlerName};
 use tandem_model::outcome::{Cause, FlowRecord, Outcome};
 use tandem_model::request::Request;
@@ -51,6 +53,7 @@ pub(crate) struct Engine<S: Store> {
     /// Set when the store has failed for good.
     pub(crate) store_stopped: CancellationToken,
     tickets: AtomicU64,
+    random: Mutex<SmallRng>,
 }
 
 /// What an engine is made of.
@@ -65,6 +68,7 @@ pub(crate) struct Parts<S: Store> {
     pub(crate) egresses: Arc<Egresses>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) store_stopped: CancellationToken,
+    pub(crate) seed: Option<u64>,
 }
 
 impl<S: Store> Engine<S> {
@@ -87,7 +91,17 @@ impl<S: Store> Engine<S> {
             draining: AtomicBool::new(false),
             store_stopped: parts.store_stopped,
             tickets: AtomicU64::new(1),
+            random: Mutex::new(
+                parts.seed.map_or_else(|| SmallRng::from_rng(&mut rand::rng()), SmallRng::seed_from_u64),
+            ),
         })
+    }
+
+    /// By how much a wait is shortened, so that those who got in each other's way do not meet again: between a half
+    /// and one.
+    pub(crate) fn jitter(&self) -> f64 {
+        // Nothing panics while it holds the lock.
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).random_range(0.5..=1.0)
     }
 
     /// Whether requests are taken.
@@ -100,13 +114,13 @@ impl<S: Store> Engine<S> {
         self.topology.load().functions.contains_key(function)
     }
 
-    /// Whether a request makes sense, and the isolation it runs in.
-    pub(crate) fn check(&self, topology: &Topology, request: &Request) -> Result<Isolation, NotAccepted> {
+    /// Whether a request makes sense, and the isolation it runs in, unless that is not known before a worker says it.
+    pub(crate) fn check(&self, topology: &Topology, request: &Request) -> Result<Option<Isolation>, NotAccepted> {
         let invalid = |invalid: Invalid| Err(NotAccepted::Invalid(invalid));
         let function = &request.instance.function;
-        let Some(declared) = topology.functions.get(function) else {
+        if !topology.functions.contains_key(function) {
             return invalid(Invalid::UnknownFunction(function.to_string()));
-        };
+        }
         let bytes = request.payload.bytes.len();
         let max = topology.limits.payload_bytes_max;
         if bytes > max {
@@ -115,19 +129,17 @@ impl<S: Store> Engine<S> {
         let interface = self.host.interface(function);
         let told = interface.as_ref().map(|interface| interface.handlers.get(&request.handler));
         if told == Some(None) {
-            let mut known: Vec<&str> =
-                interface.iter().flat_map(|i| i.handlers.keys()).map(HandlerName::as_str).collect();
-            known.sort_unstable();
+            let known: Vec<&str> =
+                interface.iter().flat_map(|interface| interface.handlers.keys()).map(HandlerName::as_str).collect();
             let (function, handler) = (function.clone(), request.handler.to_string());
             return invalid(Invalid::UnknownHandler { function, handler, known: known.join(", ") });
         }
-        let pinned = declared.handlers.as_ref().and_then(|handlers| handlers.get(&request.handler));
-        let told = told.flatten().copied().flatten();
-        let isolation = pinned.map(|handler| handler.isolation).or(told).unwrap_or_default();
+        let Some(told) = told else { return Ok(None) };
+        let isolation = told.copied().flatten().unwrap_or_default();
         if request.as_of.is_some() && isolation != Isolation::ReadOnly {
             return invalid(Invalid::AsOfNeedsReadOnly);
         }
-        Ok(isolation)
+        Ok(Some(isolation))
     }
 
     /// A flow for a request that was checked. It has its place in the line of its entry instance from here on.
@@ -135,18 +147,19 @@ impl<S: Store> Engine<S> {
         self: &Arc<Self>,
         request: Arc<Request>,
         topology: Arc<Topology>,
-        isolation: Isolation,
+        isolation: Option<Isolation>,
         cancel: CancellationToken,
         progress: Box<dyn Fn(u32) + Send + Sync>,
     ) -> Flow<S> {
         let held = self.turns.held(Ticket(self.tickets.fetch_add(1, Ordering::Relaxed)));
-        let only_reads = isolation == Isolation::ReadOnly;
+        let only_reads = isolation == Some(Isolation::ReadOnly);
         let place = if only_reads { None } else { held.line_up(&request.instance) };
         Flow {
             engine: Arc::clone(self),
             request,
             topology,
-            isolation,
+            is_isolation_known: isolation.is_some(),
+            isolation: isolation.unwrap_or_default(),
             held,
             place,
             accepted: Instant::now(),
@@ -154,6 +167,8 @@ impl<S: Store> Engine<S> {
             cancel,
             progress,
             last_delivery: false,
+            opened: None,
+            was_sealed: AtomicBool::new(false),
         }
     }
 
@@ -163,9 +178,7 @@ impl<S: Store> Engine<S> {
         let checked = self.check(&topology, &request);
         let (span, request) = (telemetry::flow_span(&request), Arc::new(request));
         let (cancel, progress) = (CancellationToken::new(), Box::new(|_| {}));
-        let isolation = *checked.as_ref().unwrap_or(&Isolation::Serializable);
-        // A message is consumed by the commit, which a read-only flow has none of.
-        let isolation = if isolation == Isolation::ReadOnly { Isolation::Snapshot } else { isolation };
+        let isolation = checked.as_ref().ok().copied().flatten().map(Isolation::of_message);
         let mut flow = self.flow(request, topology, isolation, cancel, progress);
         flow.last_delivery = last_delivery;
         let left = match checked {

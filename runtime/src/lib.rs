@@ -19,11 +19,12 @@
 //! | `egress` | records that left with commits |
 //! | `registry`, `recent` | flows in flight, flows that ended lately |
 //! | `sweeper` | removes what is kept only for a time |
-//! | [`clock`], [`tasks`], [`metrics`], [`telemetry`] | seams to the outside |
+//! | [`clock`], [`dial`], [`tasks`], [`metrics`], [`telemetry`] | seams to the outside |
 
 pub mod admin;
 pub mod clock;
 mod courier;
+pub mod dial;
 mod egress;
 mod engine;
 mod flow;

@@ -1,1 +1,359 @@
 //! A whole runtime in one deterministic thread, with faults and crashes from a seed.
+//!
+//! ```text
+//! clients ─http::Request─▶ ingress ─▶ runtime ─▶ simulated store        one life: a tokio runtime with paused time
+//!                                       ⇅ frames over simulated links
+//!                                     SDK with the functions of `program`
+//! ```
+//!
+//! Everything runs in one thread, on virtual time that jumps to the next thing that happens. Chance comes from the
+//! seed alone, so the same seed gives the same trace. A crash is the end of a tokio runtime with all of its tasks, at
+//! whatever await they are; what survives is the simulated disk, and what clients remember of what they sent.
+//!
+//! | module | concept |
+//! | --- | --- |
+//! | [`plan`] | what a world is made of, from a seed |
+//! | [`client`] | who sends requests, and repeats, changes and cancels them |
+//! | [`workers`] | simulated links to functions: slow, cut, frozen, or full of nonsense |
+//! | [`trace`] | what happened, to be compared and shown |
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use serde::Serialize;
+use tandem_runtime::clock::Clock;
+use tandem_runtime::metrics::Metrics;
+use tandem_runtime::runtime::{Options, Runtime};
+use tandem_store::simulated::{CrashPoint, FaultCounts, Faults, SimulatedDisk, SimulatedStore};
+use tokio::time::{Instant, sleep};
+
+use crate::model::judge::{History, Sample, Verdict, judge};
+use crate::model::observed::Observed;
+
+use client::{Client, Clients};
+use plan::{LifeEnds, Plan};
+use trace::Trace;
+use workers::Workers;
+
+mod alarms;
+pub mod client;
+pub mod plan;
+pub mod trace;
+pub mod workers;
+
+/// Everything that is in flight has to end so long after faults have stopped, in virtual time.
+const CONVERGENCE_MAX: Duration = Duration::from_mins(1);
+/// How often it is looked at whether messages have drained.
+const DRAIN_POLL: Duration = Duration::from_millis(200);
+/// Wait before a process that could not start is started again.
+const START_AGAIN: Duration = Duration::from_millis(100);
+/// How long a process that is told to stop lets flows end.
+const STOP_GRACE: Duration = Duration::from_millis(500);
+
+/// What happened in a world.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// The seed that it followed from.
+    pub seed: u64,
+    /// Digest of everything that happened.
+    pub trace: u64,
+    /// How many things happened.
+    pub events: u64,
+    /// How long it took, in virtual milliseconds.
+    pub virtual_ms: u64,
+    /// How often each thing really happened, faults among them.
+    pub counts: BTreeMap<String, u64>,
+    /// What was found.
+    pub verdict: Verdict,
+    /// The trace, if it was asked for.
+    #[serde(skip)]
+    pub lines: Vec<String>,
+}
+
+impl Report {
+    /// Whether nothing was found that must not be.
+    pub fn is_good(&self) -> bool {
+        self.verdict.violations_found == 0
+    }
+
+    /// The command that does it all again.
+    pub fn replay(&self) -> String {
+        format!("cargo run --release -p tandem-verify -- simulate --seed {}", self.seed)
+    }
+}
+
+/// Runs the world of a seed to its end, and judges it.
+pub fn run(plan: &Plan) -> Report {
+    let trace = Trace::new(plan.keep_lines);
+    let alarms = alarms::Alarms::default();
+    let mut world = World::new(plan, trace.clone());
+    alarms.watch(|| world.run());
+    let mut history = world.history();
+    let (end, problem) = match Observed::of(world.disk.rows()) {
+        Ok(end) => (end, None),
+        Err(problem) => (Observed::default(), Some(problem)),
+    };
+    history.end = end;
+    let mut verdict = judge(&history);
+    for problem in world.problems.drain(..).chain(problem).chain(alarms.take()) {
+        verdict.violations_found += 1;
+        verdict.violations.push(problem);
+    }
+    trace.count_all(&store_counts(&world.disk.counts()));
+    let (digest, events) = trace.digest(world.disk.trace_digest());
+    let (counts, lines) = trace.into_parts();
+    Report { seed: plan.seed, trace: digest, events, virtual_ms: world.base_ms, counts, verdict, lines }
+}
+
+struct World<'a> {
+    plan: &'a Plan,
+    trace: Trace,
+    disk: SimulatedDisk,
+    clients: Clients,
+    samples: Vec<Sample>,
+    problems: Vec<String>,
+    /// Virtual time at which the life began that runs now.
+    base_ms: u64,
+    lives: usize,
+    random: SmallRng,
+}
+
+/// Wall time of a life: that of the store.
+struct StoreClock(SimulatedStore);
+
+impl Clock for StoreClock {
+    fn unix_ms(&self) -> u64 {
+        self.0.unix_ms()
+    }
+}
+
+/// How a life ended.
+enum Ended {
+    /// The process is gone; the next life begins.
+    Gone,
+    /// Everything is done.
+    Done,
+    /// What was in flight did not end in time.
+    Stuck(String),
+}
+
+impl<'a> World<'a> {
+    fn new(plan: &'a Plan, trace: Trace) -> Self {
+        let mut random = SmallRng::seed_from_u64(plan.seed ^ 0x77_6f_72_6c_64);
+        let clients = Clients::new(plan, &trace, SmallRng::from_rng(&mut random));
+        let disk = SimulatedDisk::new(plan.seed);
+        Self { plan, trace, disk, clients, samples: Vec::new(), problems: Vec::new(), base_ms: 0, lives: 0, random }
+    }
+
+    /// Lives, one after the other, until everything is done.
+    fn run(&mut self) {
+        loop {
+            let life_seed = self.random.random();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => return self.problems.push(format!("no tokio runtime: {error}")),
+            };
+            self.lives += 1;
+            let (ended, lasted) = runtime.block_on(async {
+                let began = Instant::now();
+                self.trace.begin_life(self.base_ms, began);
+                let ended = self.life(life_seed).await;
+                (ended, began.elapsed())
+            });
+            self.base_ms += u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
+            drop(runtime);
+            match ended {
+                Ended::Gone => {}
+                Ended::Done => return,
+                Ended::Stuck(why) => return self.problems.push(why),
+            }
+        }
+    }
+
+    async fn life(&mut self, seed: u64) -> Ended {
+        let is_calm = self.base_ms >= self.plan.calm_after_ms;
+        let faults = if is_calm && !self.plan.stays_bad { Faults::none() } else { self.plan.faults };
+        let store = self.disk.open(faults);
+        let mut random = SmallRng::seed_from_u64(seed);
+        let ends = self.plan.lives.get(self.lives - 1).copied().filter(|_| !is_calm).unwrap_or(LifeEnds::Never);
+        if let LifeEnds::AtOperation(number, point) = ends {
+            store.crash_at(number, point);
+        }
+        let workers = Workers::new(self.plan, &self.trace, random.random());
+        let options = Options {
+            clock: Arc::new(StoreClock(store.clone())),
+            metrics: Metrics::new(),
+            dial: Arc::new(workers.clone()),
+            seed: Some(random.random()),
+        };
+        let started = async {
+            let started = Runtime::start(options, store.clone(), self.plan.topology()).await;
+            started.map_err(|error| self.trace.note(&format!("start failed: {error}")))
+        };
+        let runtime = tokio::select! {
+            biased;
+            () = store.crashed() => return self.gone("crash-at-start"),
+            started = started => started,
+        };
+        let Ok(runtime) = runtime else {
+            self.trace.count("start-failed");
+            sleep(START_AGAIN).await;
+            return Ended::Gone;
+        };
+        self.lived(&runtime, &store, &workers, ends, random).await
+    }
+
+    fn gone(&self, how: &str) -> Ended {
+        self.trace.count(how);
+        self.trace.note(how);
+        Ended::Gone
+    }
+
+    async fn lived(
+        &mut self,
+        runtime: &Runtime<SimulatedStore>,
+        store: &SimulatedStore,
+        workers: &Workers,
+        ends: LifeEnds,
+        mut random: SmallRng,
+    ) -> Ended {
+        let router = tandem_runtime::ingress::router(runtime.clone(), Arc::clone(runtime.metrics()));
+        let (calm_in, base_ms) = (self.plan.calm_after_ms.saturating_sub(self.base_ms), self.base_ms);
+        let calm = async {
+            sleep(Duration::from_millis(calm_in)).await;
+            if !self.plan.stays_bad {
+                store.set_faults(Faults::none());
+            }
+            workers.calm();
+            self.trace.note("calm");
+            std::future::pending::<()>().await;
+        };
+        let death = async {
+            match ends {
+                LifeEnds::Never | LifeEnds::AtOperation(..) => std::future::pending::<()>().await,
+                LifeEnds::KilledAfter(ms) => sleep(Duration::from_millis(ms)).await,
+                LifeEnds::StoppedAfter(ms) => {
+                    sleep(Duration::from_millis(ms)).await;
+                    self.trace.note("told to stop");
+                    self.trace.count("stopped");
+                    runtime.shut_down(STOP_GRACE).await;
+                }
+            }
+        };
+        let (disk, trace, samples) = (&self.disk, &self.trace, &mut self.samples);
+        let sampled_until_ms = self.plan.calm_after_ms;
+        let mut sampler_random = SmallRng::from_rng(&mut random);
+        let every_ms = self.plan.sample_every_ms;
+        let sampler = async {
+            loop {
+                sleep(Duration::from_millis(sampler_random.random_range(1..=every_ms))).await;
+                if trace.now_ms() > sampled_until_ms {
+                    std::future::pending::<()>().await;
+                }
+                match Observed::of(disk.rows()) {
+                    Ok(rows) => samples
+                        .push(Sample { at: trace.tick("sample", &format!("{} commits", rows.order.len())), rows }),
+                    Err(problem) => trace.alarm(&problem),
+                }
+            }
+        };
+        let trouble = workers.trouble(self.plan, base_ms, SmallRng::from_rng(&mut random));
+        let clients = &self.clients;
+        let done = async {
+            let mut running: FuturesUnordered<_> =
+                clients.all().iter().map(|client: &Client| client.run(clients, &router)).collect();
+            while running.next().await.is_some() {}
+            drained(disk, trace).await
+        };
+        let watchdog = watchdog(clients, trace, self.plan.calm_after_ms);
+        tokio::select! {
+            biased;
+            () = store.crashed() => self.gone("crash"),
+            () = death => self.gone("process-gone"),
+            ended = done => ended,
+            stuck = watchdog => Ended::Stuck(stuck),
+            () = calm => Ended::Done,
+            () = sampler => Ended::Done,
+            () = trouble => Ended::Done,
+        }
+    }
+
+    fn history(&mut self) -> History {
+        for problem in self.trace.take_alarms() {
+            self.problems.push(problem);
+        }
+        History {
+            asked: self.clients.asked(),
+            samples: std::mem::take(&mut self.samples),
+            end: Observed::default(),
+            workers_lost: true,
+        }
+    }
+}
+
+/// Waits until all messages have ended.
+async fn drained(disk: &SimulatedDisk, trace: &Trace) -> Ended {
+    let began = Instant::now();
+    loop {
+        match Observed::of(disk.rows()) {
+            Ok(rows) if rows.waiting.is_empty() => {
+                trace.note("done");
+                return Ended::Done;
+            }
+            Ok(rows) if began.elapsed() > CONVERGENCE_MAX => {
+                let which: Vec<String> = rows.waiting.iter().map(|message| message.to.to_string()).collect();
+                return Ended::Stuck(format!("messages still wait after {CONVERGENCE_MAX:?}: {which:?}"));
+            }
+            Ok(_) => {}
+            Err(problem) => return Ended::Stuck(problem),
+        }
+        sleep(DRAIN_POLL).await;
+    }
+}
+
+/// Returns if no client learns anything for too long once faults have stopped.
+async fn watchdog(clients: &Clients, trace: &Trace, calm_after_ms: u64) -> String {
+    let mut known = clients.known();
+    let mut since = Instant::now();
+    loop {
+        sleep(DRAIN_POLL).await;
+        let is_calm = trace.now_ms() >= calm_after_ms;
+        if clients.known() != known || !is_calm || clients.are_done() {
+            known = clients.known();
+            since = Instant::now();
+        }
+        if since.elapsed() > CONVERGENCE_MAX {
+            return format!(
+                "no client learned anything for {CONVERGENCE_MAX:?}; they wait for {:?}",
+                clients.waiting()
+            );
+        }
+    }
+}
+
+fn store_counts(counts: &FaultCounts) -> BTreeMap<String, u64> {
+    let named = [
+        ("store-conflict", counts.conflict),
+        ("store-delay", counts.delay),
+        ("store-late-answer", counts.late_answer),
+        ("store-undetermined-before", counts.undetermined_before),
+        ("store-undetermined-after", counts.undetermined_after),
+        ("store-undetermined-open", counts.undetermined_open),
+        ("store-open-applied", counts.open_applied),
+        ("store-open-dropped", counts.open_dropped),
+        ("store-read-unavailable", counts.read_unavailable),
+        ("store-commit-unavailable", counts.commit_unavailable),
+        ("store-commit-full", counts.commit_full),
+        ("store-crash", counts.crash),
+    ];
+    named.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+/// For plans: where a life dies.
+pub type Point = CrashPoint;

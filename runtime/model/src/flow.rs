@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use crate::ids::{HandlerName, Instance};
 use crate::limits::Limits;
+use crate::mechanism::{Mechanism, works};
 
 pub use overlay::{Effects, Emission, OutgoingMessage, Overlay};
 
@@ -179,12 +180,8 @@ impl Tree {
         }
         let instance = self.calls[call.0].instance.clone();
         match self.holders.get(&instance).copied() {
-            Some(holder) if !self.is_ancestor(holder, call) => {
-                if self.waits_for(holder, call) {
-                    Turn::Deadlock
-                } else {
-                    Turn::Wait
-                }
+            Some(holder) if !self.is_ancestor(holder, call) && works(Mechanism::InstanceOwnership) => {
+                if self.waits_for(holder, call) { Turn::Deadlock } else { Turn::Wait }
             }
             Some(_) | None => {
                 self.holders.insert(instance, call);
@@ -224,15 +221,23 @@ impl Tree {
         if self.is_discarded(call) {
             return;
         }
+        if !works(Mechanism::RejectionDiscards) {
+            let _ = self.finish(call, Effects::default());
+            return;
+        }
         let doomed: Vec<CallId> = (0..self.calls.len()).map(CallId).filter(|id| self.is_ancestor(call, *id)).collect();
         for id in &doomed {
             self.calls[id.0].stage = Stage::Discarded;
             self.calls[id.0].overlay = Overlay::default();
         }
-        // The caller keeps the instances: a later call may read them, and must not overtake anybody who waits.
-        self.holders.retain(|_, holder| !doomed.contains(holder));
-        if let Some(parent) = self.calls[call.0].parent {
-            self.calls[parent.0].open_children -= 1;
+        // The caller keeps the instances: the "no" rests on what was read there, and the caller may have written there
+        // before. A sibling that got in between would not see that, and its own writes would be lost.
+        let heir = self.calls[call.0].parent.unwrap_or(CallId::ENTRY);
+        for holder in self.holders.values_mut().filter(|holder| doomed.contains(*holder)) {
+            *holder = heir;
+        }
+        if call != heir {
+            self.calls[heir.0].open_children -= 1;
         }
     }
 

@@ -120,6 +120,18 @@ pub enum Isolation {
     ReadOnly,
 }
 
+impl Isolation {
+    /// The isolation of a flow that a message starts: the message is consumed by the commit, which a flow that only
+    /// reads has none of.
+    #[must_use]
+    pub fn of_message(self) -> Self {
+        match self {
+            Self::ReadOnly => Self::Snapshot,
+            Self::Serializable | Self::Snapshot => self,
+        }
+    }
+}
+
 /// One state of a function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

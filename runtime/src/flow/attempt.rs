@@ -14,10 +14,11 @@ use tandem_model::outcome::{CallStatus, CallTrace, Cause};
 use tandem_model::request::Request;
 use tandem_model::topology::{Isolation, Topology};
 use tandem_store::Store;
-use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
 use tokio::time::Instant;
 
 use super::Flow;
+use super::ahead::RunAhead;
 use super::trace::Traces;
 use crate::engine::Engine;
 use crate::host::Rejection;
@@ -96,12 +97,13 @@ pub(super) struct Attempt<'a, S: Store> {
     pub(super) number: u32,
     pub(super) deadline: Instant,
     pub(super) isolation: Isolation,
+    ahead: Mutex<Option<RunAhead>>,
     tree: Mutex<Tree>,
     traces: Mutex<Traces>,
     /// An async lock, since a scan notes what it saw only once it has seen it.
     pub(super) reads: AsyncMutex<ReadSet>,
-    /// Grows whenever a call has ended, for those who wait for its instances.
-    pub(super) ended: watch::Sender<u64>,
+    /// Wakes those who wait for an instance whenever a call has ended, in the order they came.
+    pub(super) ended: Notify,
 }
 
 impl<'a, S: Store> Attempt<'a, S> {
@@ -125,11 +127,24 @@ impl<'a, S: Store> Attempt<'a, S> {
             number,
             deadline,
             isolation: flow.isolation,
+            ahead: Mutex::default(),
             tree: Mutex::new(tree),
             traces: Mutex::default(),
             reads: AsyncMutex::default(),
-            ended: watch::Sender::new(0),
+            ended: Notify::new(),
         }
+    }
+
+    /// The same, with a run of the entry that began before.
+    pub(super) fn with_ahead(mut self, ahead: Option<RunAhead>) -> Self {
+        self.ahead = Mutex::new(ahead);
+        self
+    }
+
+    /// The run of the entry that began before, once.
+    pub(super) fn take_ahead(&self, call: CallId) -> Option<RunAhead> {
+        let is_entry = call == CallId::ENTRY;
+        is_entry.then(|| self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take()).flatten()
     }
 
     pub(super) fn tree(&self) -> MutexGuard<'_, Tree> {
@@ -162,7 +177,7 @@ impl<'a, S: Store> Attempt<'a, S> {
 
     pub(super) fn call_ended(&self, call: CallId, status: CallStatus) {
         self.traced().ended(call, status);
-        self.ended.send_modify(|count| *count += 1);
+        self.ended.notify_waiters();
     }
 
     /// Runs the entry and everything that it starts.

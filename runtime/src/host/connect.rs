@@ -7,8 +7,7 @@ use futures_util::{Stream, StreamExt};
 use tandem_model::ids::FunctionName;
 use tandem_model::topology::{Endpoint, Protocol};
 use tandem_proto::function::v1alpha1 as wire;
-use tandem_proto::function::v1alpha1::function_service_client::FunctionServiceClient;
-use tandem_proto::{FUNCTION_PROTOCOL_VERSION_MAX, FUNCTION_PROTOCOL_VERSION_MIN, MESSAGE_BYTES_MAX};
+use tandem_proto::{FUNCTION_PROTOCOL_VERSION_MAX, FUNCTION_PROTOCOL_VERSION_MIN};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -18,11 +17,10 @@ use super::http::HttpWorker;
 use super::link::{Link, Nonsense, batches};
 use super::worker::{Transport, Worker};
 use super::{FRAMES_QUEUED_MAX, Host, welcome};
+use crate::dial::Incoming;
 use crate::metrics::WorkerDrop;
 use crate::tasks::{self, TaskKind};
 
-/// Longest wait for a TCP connection, and for the stream to be accepted.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// Longest wait for a worker's welcome.
 const WELCOME_TIME_MAX: Duration = Duration::from_secs(5);
 /// First wait before dialling again.
@@ -31,8 +29,6 @@ const REDIAL_BACKOFF: Duration = Duration::from_millis(50);
 const REDIAL_BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// Failed dials in a row that are not worth a warning: the worker may be starting.
 const UNREACHABLE_AT_FIRST: u32 = 5;
-/// How often an idle connection is asked for a sign of life, and how long it may take to give one.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +109,7 @@ async fn keep_stream(host: Arc<Host>, endpoint: Endpoint, functions: Vec<Functio
             }
         }
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(backoff) => {}
         }
@@ -129,35 +126,19 @@ async fn run_once(
     let (frames, incoming) = tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(()),
-        dialled = dial(endpoint) => dialled?,
+        dialled = dial(host, endpoint) => dialled?,
     };
     // What watches `stop` from here on also lets go of the worker; dropped half way, it would stay in its pools.
     run_link(host, functions, frames, incoming, stop).await
 }
 
-type Dialled = (mpsc::Sender<wire::RuntimeFrame>, tonic::Streaming<wire::AttachResponse>);
+type Dialled = (mpsc::Sender<wire::RuntimeFrame>, Incoming);
 
-async fn dial(endpoint: &Endpoint) -> Result<Dialled, Ended> {
-    let unreachable = |error: &dyn std::error::Error| Ended::Unreachable(chain(error));
-    let channel = tonic::transport::Endpoint::from_shared(endpoint.url.clone())
-        .map_err(|error| unreachable(&error))?
-        .connect_timeout(CONNECT_TIME_MAX)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true)
-        .connect()
-        .await
-        .map_err(|error| unreachable(&error))?;
-    let mut client = FunctionServiceClient::new(channel)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+async fn dial(host: &Host, endpoint: &Endpoint) -> Result<Dialled, Ended> {
     let (frames, queued) = mpsc::channel(FRAMES_QUEUED_MAX);
     // The queue is new, so there is room.
     let _ = frames.try_send(hello());
-    let attached = timeout(CONNECT_TIME_MAX, client.attach(batches(queued))).await;
-    let attached = attached.map_err(|_| Ended::Unreachable("it did not accept the stream in time".to_owned()))?;
-    let incoming = attached.map_err(|status| Ended::Unreachable(status.to_string()))?.into_inner();
+    let incoming = host.dial.attach(endpoint, batches(queued)).await.map_err(Ended::Unreachable)?;
     Ok((frames, incoming))
 }
 
@@ -177,9 +158,9 @@ pub(super) async fn run_link(
     };
     let first = first.map_err(|_| Ended::Refused("it did not say welcome in time".to_owned()))?;
     let (welcome, rest) = split_welcome(first)?;
-    let (sdk, credit) = (welcome.sdk.clone(), welcome.credit.max(1));
+    let (sdk, credit, follows) = (welcome.sdk.clone(), welcome.credit.max(1), welcome.follows);
     let interfaces = welcome::check(&host.topology(), functions, welcome).map_err(Ended::Refused)?;
-    let link = Link::new(frames);
+    let link = Link::new(frames, follows);
     let worker = Worker::new(interfaces, credit, Transport::Link(Arc::clone(&link)));
     info!(sdk, credit, functions = functions.len(), "worker connected");
     host.add(&worker);
@@ -246,14 +227,4 @@ fn hello() -> wire::RuntimeFrame {
         runtime: concat!("tandem-runtime/", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     wire::RuntimeFrame { frame: Some(wire::runtime_frame::Frame::Hello(hello)) }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(next) = source {
-        text = format!("{text}: {next}");
-        source = next.source();
-    }
-    text
 }

@@ -153,6 +153,7 @@ impl HttpWorker {
         let steps = Steps { worker: self.clone(), invocation, events, answers, results, memo, ids };
         tasks::spawn(TaskKind::HttpInvocation, async move {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = steps.run() => {}
             }

@@ -29,6 +29,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use fjall::Readable as _;
 use tandem_model::ids::Timestamp;
+use tandem_model::mechanism::Works;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::memory::{UnixMillis, system_unix_ms};
@@ -203,7 +204,12 @@ impl EmbeddedStore {
             Arc::new(Shared { current: Mutex::new(view), stopped: OnceLock::new(), counters: Counters::default() });
         let (requests, queue) = mpsc::channel(QUEUE_COMMITS);
         let committer = Committer::new(engine, Arc::clone(&shared), last, &path, options);
-        let thread = std::thread::Builder::new().name("tandem-commit".to_owned()).spawn(move || committer.run(queue));
+        let works = Works::here();
+        let run = move || {
+            works.carry_over();
+            committer.run(queue);
+        };
+        let thread = std::thread::Builder::new().name("tandem-commit".to_owned()).spawn(run);
         let thread = thread.map_err(|error| Error::Unavailable(format!("failed to start a thread: {error}")))?;
         Ok(Self { handle: Arc::new(Handle { path, shared, requests: Some(requests), thread: Some(thread) }) })
     }

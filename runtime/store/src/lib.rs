@@ -6,6 +6,7 @@
 //! | [`rows`] | row values: request records, messages, a format |
 //! | [`embedded`] | one machine, one process, on disk |
 //! | [`memory`] | in memory, with history; for tests |
+//! | [`simulated`] | in memory, with faults and crashes from a seed; for simulations |
 //! | [`conformance`] | what every store must do, as one suite |
 //!
 //! A store is the judge of every commit: it alone says whether what a flow read is still true. Whoever asks may be a
@@ -22,6 +23,7 @@ pub mod embedded;
 pub mod keys;
 pub mod memory;
 pub mod rows;
+pub mod simulated;
 
 /// A transactional, ordered key-value store.
 ///

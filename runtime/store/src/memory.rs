@@ -2,7 +2,7 @@
 //!
 //! Nothing here is durable. Everything else behaves as [`crate::Store`] says, in particular the validation of commits.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,6 +11,10 @@ use bytes::Bytes;
 use tandem_model::ids::Timestamp;
 
 use crate::{Commit, CommitResult, Error, KeyRange, Snapshot, Store};
+
+pub(crate) use history::History;
+
+mod history;
 
 /// What becomes of a commit instead of the usual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +39,9 @@ pub struct MemoryStore {
     unix_ms: UnixMillis,
 }
 
+#[derive(Default)]
 struct State {
-    /// Versions by key, oldest first. `None` is a deletion.
-    versions: BTreeMap<Bytes, Vec<(Timestamp, Option<Bytes>)>>,
-    last: Timestamp,
+    history: History,
     faults: VecDeque<Fault>,
     window: Option<Duration>,
 }
@@ -46,7 +49,7 @@ struct State {
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
-        f.debug_struct("MemoryStore").field("keys", &state.versions.len()).field("last", &state.last).finish()
+        f.debug_struct("MemoryStore").field("keys", &state.history.keys()).field("last", &state.history.last()).finish()
     }
 }
 
@@ -64,8 +67,7 @@ impl MemoryStore {
 
     /// An empty store with a clock of the test's own. A constant clock gives the same timestamps in every run.
     pub fn with_clock(unix_ms: UnixMillis) -> Self {
-        let state = State { versions: BTreeMap::new(), last: Timestamp::ZERO, faults: VecDeque::new(), window: None };
-        Self { shared: Arc::new(Mutex::new(state)), unix_ms }
+        Self { shared: Arc::new(Mutex::new(State::default())), unix_ms }
     }
 
     /// From now on, [`Store::snapshot_at`] refuses what lies further back than `window`. Without one, nothing is refused.
@@ -85,13 +87,13 @@ impl MemoryStore {
 
     /// All rows as they are now, in key order: for tests that compare everything.
     pub fn rows(&self) -> Vec<(Bytes, Bytes)> {
-        let state = self.state();
-        state.rows(&KeyRange { start: Bytes::new(), end: None }, state.last).collect()
+        let history = &self.state().history;
+        history.rows(&KeyRange { start: Bytes::new(), end: None }, history.last()).collect()
     }
 
     /// The timestamp of the last commit.
     pub fn last_commit(&self) -> Timestamp {
-        self.state().last
+        self.state().history.last()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -109,11 +111,12 @@ impl MemoryStore {
             Some(Fault::UndeterminedBefore) => return Ok(undetermined()),
             Some(Fault::UndeterminedAfter) | None => {}
         }
-        let conflicts = state.conflicts(&commit);
+        let conflicts = state.history.conflicts(&commit);
         if !conflicts.is_empty() {
             return Ok(CommitResult::Conflict(conflicts));
         }
-        let at = state.apply(commit.writes, now);
+        let at = state.history.next_timestamp(now);
+        state.history.write(at, commit.writes);
         Ok(if fault.is_some() { undetermined() } else { CommitResult::Committed(at) })
     }
 }
@@ -133,51 +136,11 @@ pub(crate) fn next_timestamp(last: Timestamp, unix_ms: u64) -> Timestamp {
     Timestamp((last.0 + 1).max(unix_ms << Timestamp::COUNTER_BITS))
 }
 
-impl State {
-    fn conflicts(&self, commit: &Commit) -> Vec<Bytes> {
-        let newest = |versions: &Vec<(Timestamp, Option<Bytes>)>| versions.last().map(|(at, _)| *at);
-        let reads = commit.reads.iter().filter(|read| {
-            let version = self.versions.get(&read.key).and_then(newest);
-            version.is_some_and(|version| version > read.seen_at)
-        });
-        let keys = reads.map(|read| read.key.clone());
-        let ranges = commit.ranges.iter().filter(|read| !read.range.is_empty()).flat_map(|read| {
-            let rows = self.versions.range(read.range.bounds());
-            let changed = rows.filter(|(_, versions)| newest(versions).is_some_and(|version| version > read.seen_at));
-            changed.map(|(key, _)| key.clone())
-        });
-        keys.chain(ranges).collect()
-    }
-
-    fn apply(&mut self, writes: Vec<(Bytes, Option<Bytes>)>, unix_ms: u64) -> Timestamp {
-        self.last = next_timestamp(self.last, unix_ms);
-        for (key, value) in writes {
-            self.versions.entry(key).or_default().push((self.last, value));
-        }
-        self.last
-    }
-
-    fn get(&self, key: &Bytes, at: Timestamp) -> Option<Bytes> {
-        visible(self.versions.get(key)?, at)
-    }
-
-    fn rows(&self, range: &KeyRange, at: Timestamp) -> impl DoubleEndedIterator<Item = (Bytes, Bytes)> + '_ {
-        let rows = (!range.is_empty()).then(|| self.versions.range(range.bounds()));
-        let rows = rows.into_iter().flatten();
-        rows.filter_map(move |(key, versions)| Some((key.clone(), visible(versions, at)?)))
-    }
-}
-
-fn visible(versions: &[(Timestamp, Option<Bytes>)], at: Timestamp) -> Option<Bytes> {
-    let later = versions.partition_point(|(version, _)| *version <= at);
-    versions.get(later.checked_sub(1)?)?.1.clone()
-}
-
 impl Store for MemoryStore {
     type Snapshot = MemorySnapshot;
 
     async fn snapshot(&self) -> Result<MemorySnapshot, Error> {
-        let at = self.state().last;
+        let at = self.state().history.last();
         Ok(MemorySnapshot { store: self.clone(), at })
     }
 
@@ -192,7 +155,7 @@ impl Store for MemoryStore {
             }
         }
         // What lies in the future is not decided yet, so the view must not claim to know it.
-        let at = at.min(state.last);
+        let at = at.min(state.history.last());
         Ok(MemorySnapshot { store: self.clone(), at })
     }
 
@@ -214,17 +177,15 @@ impl Snapshot for MemorySnapshot {
     }
 
     async fn get(&self, key: &Bytes) -> Result<Option<Bytes>, Error> {
-        Ok(self.store.state().get(key, self.at))
+        Ok(self.store.state().history.get(key, self.at))
     }
 
     async fn batch_get(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, Error> {
         let state = self.store.state();
-        Ok(keys.iter().map(|key| state.get(key, self.at)).collect())
+        Ok(keys.iter().map(|key| state.history.get(key, self.at)).collect())
     }
 
     async fn scan(&self, range: &KeyRange, limit: usize, reverse: bool) -> Result<Vec<(Bytes, Bytes)>, Error> {
-        let state = self.store.state();
-        let rows = state.rows(range, self.at);
-        Ok(if reverse { rows.rev().take(limit).collect() } else { rows.take(limit).collect() })
+        Ok(self.store.state().history.scan(range, self.at, limit, reverse))
     }
 }

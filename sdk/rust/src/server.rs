@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt};
 use tandem_proto::MESSAGE_BYTES_MAX;
 use tandem_proto::function::v1alpha1 as proto;
 use tandem_proto::function::v1alpha1::function_service_server::{FunctionService, FunctionServiceServer};
@@ -78,6 +80,21 @@ impl Server {
         self
     }
 
+    /// Serves one stream that something else carries than a listener of this server: a simulation, say. Fails if two
+    /// functions have the same name.
+    ///
+    /// What it gives is what the worker says; it has to be polled for anything to happen, and dropping it ends all
+    /// invocations. It needs the context of a tokio runtime.
+    #[doc(hidden)]
+    pub fn attach<I>(&self, incoming: I) -> Result<BoxStream<'static, Result<proto::AttachResponse, Status>>>
+    where
+        I: Stream<Item = Result<proto::AttachRequest, Status>> + Send + Unpin + 'static,
+    {
+        let registry = Arc::new(Registry::new(self.descriptors.clone(), self.credit)?);
+        let stopping = CancellationToken::new().cancelled_owned();
+        Ok(Connection::new(registry, incoming, stopping, self.drain).boxed())
+    }
+
     /// Takes the listener. Fails if two functions have the same name.
     pub fn bind(self, listener: TcpListener) -> Result<BoundServer> {
         let address = listener.local_addr()?;
@@ -142,6 +159,7 @@ async fn told_to_stop() {
         match signal(SignalKind::terminate()) {
             Ok(mut terminated) => {
                 tokio::select! {
+                    biased;
                     () = interrupted => {}
                     _ = terminated.recv() => {}
                 }

@@ -79,6 +79,21 @@ fn an_instance_stays_with_the_caller_of_a_finished_call() {
 }
 
 #[test]
+fn an_instance_stays_with_the_caller_of_a_rejected_call() {
+    let mut tree = tree();
+    let (left, right) = (start(&mut tree, CallId::ENTRY, "left"), start(&mut tree, CallId::ENTRY, "right"));
+    let wrote = start(&mut tree, left, "shared");
+    tree.finish(wrote, write("shared", "1")).unwrap();
+    let rejected = start(&mut tree, left, "shared");
+    tree.discard(rejected);
+    let sibling = tree.call(right, instance("shared"), handler()).unwrap();
+    assert_eq!(tree.turn(sibling), Turn::Wait, "it would not see what the caller of the rejected call wrote before");
+    tree.finish(left, Effects::default()).unwrap();
+    assert_eq!(tree.turn(sibling), Turn::Now);
+    assert_eq!(seen(&tree, sibling, "shared").as_deref(), Some("1"));
+}
+
+#[test]
 fn a_ring_of_waits_is_found_and_sequential_calls_have_none() {
     let mut tree = tree();
     let left = start(&mut tree, CallId::ENTRY, "left");

@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use fjall::PersistMode;
 use tandem_model::ids::Timestamp;
+use tandem_model::mechanism::{Mechanism, works};
 use tokio::sync::{mpsc, oneshot};
 
 use super::directory::{Engine, LAST_COMMIT};
@@ -118,7 +119,7 @@ impl Committer {
             return Err(Error::Damaged(problem));
         }
         let conflicts = self.window.conflicts(&commit);
-        if !conflicts.is_empty() {
+        if !conflicts.is_empty() && works(Mechanism::EmbeddedWindow) {
             group.conflicts += 1;
             return Ok(CommitResult::Conflict(conflicts));
         }
@@ -145,7 +146,8 @@ impl Committer {
         if group.writes.is_empty() {
             return Ok(());
         }
-        let mut batch = self.engine.database.batch().durability(Some(PersistMode::SyncAll));
+        let sync = works(Mechanism::EmbeddedSync).then_some(PersistMode::SyncAll);
+        let mut batch = self.engine.database.batch().durability(sync);
         for (key, value) in group.writes {
             match value {
                 Some(value) => batch.insert(&self.engine.rows, &key[..], &value[..]),

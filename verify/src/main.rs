@@ -1,0 +1,36 @@
+//! `tandem-verify`: tries to break the contract, for as long as it is told to.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod simulate;
+
+/// Tries to break the contract in every way that one machine allows.
+#[derive(Debug, Parser)]
+#[command(name = "tandem-verify", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs whole runtimes in simulated worlds, one for each seed, and judges what happened in them.
+    Simulate(simulate::Arguments),
+}
+
+fn main() -> ExitCode {
+    let Arguments { command } = Arguments::parse();
+    let done = match command {
+        Command::Simulate(arguments) => simulate::run(&arguments),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
