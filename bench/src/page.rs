@@ -20,6 +20,10 @@ use crate::targets::{self, Figure};
 const TEMPLATE: &str = include_str!("../page.md");
 /// Pictures lie beside the page.
 const IMAGES: &str = "images";
+/// Fewer say little.
+const ROUNDS_MIN: f64 = 3.0;
+/// More means that others use the machine, too.
+const LOAD_MAX: f64 = 1.0;
 const WHY: &str = "<!-- why ";
 const WHY_END: &str = " -->";
 const END: &str = "<!-- end -->";
@@ -109,7 +113,12 @@ fn sync(results: &Results) -> String {
 
 fn conditions(results: &Results) -> String {
     let parts: Vec<String> = results.conditions.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-    parts.join("; ")
+    let number = |name: &str| results.conditions.get(name).and_then(|value| value.parse::<f64>().ok());
+    let is_rough = number("rounds").is_some_and(|rounds| rounds < ROUNDS_MIN)
+        || number("load average before").is_some_and(|load| load > LOAD_MAX);
+    let rough =
+        "\n\n**These figures are rough**: there were too few rounds, or others used the machine at the same time.";
+    format!("{}.{}", parts.join("; "), if is_rough { rough } else { "" })
 }
 
 #[cfg(test)]
@@ -151,6 +160,17 @@ mod tests {
         assert!(wrong("{{nothing}}").contains("{{nothing}}"));
         assert!(wrong("<!-- why other -->\n<!-- end -->").contains("\"other\""));
         assert!(wrong("<!-- why slow -->\n").contains("no end"));
+    }
+
+    #[test]
+    fn rough_figures_are_said_to_be_rough() {
+        let with = |rounds: &str, load: &str| {
+            let known = [("rounds", rounds), ("load average before", load)];
+            let conditions = known.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+            render("{{conditions}}", &Results { conditions, ..Results::default() }, &[]).unwrap()
+        };
+        assert_eq!(with("3", "0.10"), "load average before: 0.10; rounds: 3.\n");
+        assert!(with("1", "0.10").contains("rough") && with("3", "5.20").contains("rough"));
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(crate) fn all(results: &Results) -> Vec<(&'static str, Chart)> {
 }
 
 fn look(results: &Results, benchmark: &str, variant: &str, clients: usize, from: (System, &str)) -> Option<Spread> {
-    results.entry(benchmark, variant, clients, from.0)?.figures.get(from.1).copied()
+    results.entry(benchmark, variant, clients, from.0)?.figure(from.1)
 }
 
 /// A bar for each system.
