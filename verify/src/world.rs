@@ -18,6 +18,7 @@
 //! | [`trace`] | what happened, to be compared and shown |
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,12 +47,14 @@ pub mod plan;
 pub mod trace;
 pub mod workers;
 
-/// Everything that is in flight has to end so long after faults have stopped, in virtual time.
-const CONVERGENCE_MAX: Duration = Duration::from_mins(1);
 /// How often it is looked at whether messages have drained.
 const DRAIN_POLL: Duration = Duration::from_millis(200);
 /// Wait before a process that could not start is started again.
 const START_AGAIN: Duration = Duration::from_millis(100);
+/// Sets what chance decides in the world apart from what it decides in the plan.
+const WORLD: u64 = 1 << 40;
+/// Lives of the process in one world. Those that do not begin are lives, too.
+const LIVES_MAX: usize = 1_000;
 /// How long a process that is told to stop lets flows end.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 
@@ -144,7 +147,7 @@ enum Ended {
 
 impl<'a> World<'a> {
     fn new(plan: &'a Plan, trace: Trace) -> Self {
-        let mut random = SmallRng::seed_from_u64(plan.seed ^ 0x77_6f_72_6c_64);
+        let mut random = SmallRng::seed_from_u64(plan.seed.wrapping_add(WORLD));
         let clients = Clients::new(plan, &trace, SmallRng::from_rng(&mut random));
         let disk = SimulatedDisk::new(plan.seed);
         Self { plan, trace, disk, clients, samples: Vec::new(), problems: Vec::new(), base_ms: 0, lives: 0, random }
@@ -152,7 +155,7 @@ impl<'a> World<'a> {
 
     /// Lives, one after the other, until everything is done.
     fn run(&mut self) {
-        loop {
+        while self.lives < LIVES_MAX {
             let life_seed = self.random.random();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
             let runtime = match runtime {
@@ -174,11 +177,12 @@ impl<'a> World<'a> {
                 Ended::Stuck(why) => return self.problems.push(why),
             }
         }
+        self.problems.push(format!("no process lived long enough, in {LIVES_MAX} lives"));
     }
 
     async fn life(&mut self, seed: u64) -> Ended {
         let is_calm = self.base_ms >= self.plan.calm_after_ms;
-        let faults = if is_calm && !self.plan.stays_bad { Faults::none() } else { self.plan.faults };
+        let faults = if is_calm { Faults::none() } else { self.plan.faults };
         let store = self.disk.open(faults);
         let mut random = SmallRng::seed_from_u64(seed);
         let ends = self.plan.lives.get(self.lives - 1).copied().filter(|_| !is_calm).unwrap_or(LifeEnds::Never);
@@ -198,7 +202,7 @@ impl<'a> World<'a> {
         };
         let runtime = tokio::select! {
             biased;
-            () = store.crashed() => return self.gone("crash-at-start"),
+            () = store.crashed() => return gone(&self.trace, "crash-at-start"),
             started = started => started,
         };
         let Ok(runtime) = runtime else {
@@ -207,12 +211,6 @@ impl<'a> World<'a> {
             return Ended::Gone;
         };
         self.lived(&runtime, &store, &workers, ends, random).await
-    }
-
-    fn gone(&self, how: &str) -> Ended {
-        self.trace.count(how);
-        self.trace.note(how);
-        Ended::Gone
     }
 
     async fn lived(
@@ -224,63 +222,22 @@ impl<'a> World<'a> {
         mut random: SmallRng,
     ) -> Ended {
         let router = tandem_runtime::ingress::router(runtime.clone(), Arc::clone(runtime.metrics()));
-        let (calm_in, base_ms) = (self.plan.calm_after_ms.saturating_sub(self.base_ms), self.base_ms);
-        let calm = async {
-            sleep(Duration::from_millis(calm_in)).await;
-            if !self.plan.stays_bad {
-                store.set_faults(Faults::none());
-            }
-            workers.calm();
-            self.trace.note("calm");
-            std::future::pending::<()>().await;
-        };
-        let death = async {
-            match ends {
-                LifeEnds::Never | LifeEnds::AtOperation(..) => std::future::pending::<()>().await,
-                LifeEnds::KilledAfter(ms) => sleep(Duration::from_millis(ms)).await,
-                LifeEnds::StoppedAfter(ms) => {
-                    sleep(Duration::from_millis(ms)).await;
-                    self.trace.note("told to stop");
-                    self.trace.count("stopped");
-                    runtime.shut_down(STOP_GRACE).await;
-                }
-            }
-        };
-        let (disk, trace, samples) = (&self.disk, &self.trace, &mut self.samples);
-        let sampled_until_ms = self.plan.calm_after_ms;
-        let mut sampler_random = SmallRng::from_rng(&mut random);
-        let every_ms = self.plan.sample_every_ms;
-        let sampler = async {
-            loop {
-                sleep(Duration::from_millis(sampler_random.random_range(1..=every_ms))).await;
-                if trace.now_ms() > sampled_until_ms {
-                    std::future::pending::<()>().await;
-                }
-                match Observed::of(disk.rows()) {
-                    Ok(rows) => samples
-                        .push(Sample { at: trace.tick("sample", &format!("{} commits", rows.order.len())), rows }),
-                    Err(problem) => trace.alarm(&problem),
-                }
-            }
-        };
-        let trouble = workers.trouble(self.plan, base_ms, SmallRng::from_rng(&mut random));
-        let clients = &self.clients;
+        let (plan, base_ms, disk, trace, clients) = (self.plan, self.base_ms, &self.disk, &self.trace, &self.clients);
+        let looks = looks(plan, disk, trace, &mut self.samples, SmallRng::from_rng(&mut random));
+        let trouble = workers.trouble(plan, base_ms, SmallRng::from_rng(&mut random));
         let done = async {
             let mut running: FuturesUnordered<_> =
                 clients.all().iter().map(|client: &Client| client.run(clients, &router)).collect();
             while running.next().await.is_some() {}
-            drained(disk, trace).await
+            drained(plan, disk, trace).await
         };
-        let watchdog = watchdog(clients, trace, self.plan.calm_after_ms);
         tokio::select! {
             biased;
-            () = store.crashed() => self.gone("crash"),
-            () = death => self.gone("process-gone"),
+            () = store.crashed() => gone(trace, "crash"),
+            () = death(ends, runtime, trace) => gone(trace, "process-gone"),
             ended = done => ended,
-            stuck = watchdog => Ended::Stuck(stuck),
-            () = calm => Ended::Done,
-            () = sampler => Ended::Done,
-            () = trouble => Ended::Done,
+            stuck = watchdog(plan, clients, trace) => Ended::Stuck(stuck),
+            never = async { tokio::join!(calm(plan, base_ms, store, workers, trace), looks, trouble).0 } => match never {},
         }
     }
 
@@ -297,8 +254,59 @@ impl<'a> World<'a> {
     }
 }
 
+fn gone(trace: &Trace, how: &str) -> Ended {
+    trace.count(how);
+    trace.note(how);
+    Ended::Gone
+}
+
+/// Returns when a life ends by the clock.
+async fn death(ends: LifeEnds, runtime: &Runtime<SimulatedStore>, trace: &Trace) {
+    match ends {
+        LifeEnds::Never | LifeEnds::AtOperation(..) => std::future::pending::<()>().await,
+        LifeEnds::KilledAfter(ms) => sleep(Duration::from_millis(ms)).await,
+        LifeEnds::StoppedAfter(ms) => {
+            sleep(Duration::from_millis(ms)).await;
+            trace.tick("stopped", "");
+            runtime.shut_down(STOP_GRACE).await;
+        }
+    }
+}
+
+/// Lets nothing go wrong any more from some time on.
+async fn calm(plan: &Plan, base_ms: u64, store: &SimulatedStore, workers: &Workers, trace: &Trace) -> Infallible {
+    sleep(Duration::from_millis(plan.calm_after_ms.saturating_sub(base_ms))).await;
+    store.set_faults(Faults::none());
+    workers.calm();
+    trace.note("calm");
+    std::future::pending().await
+}
+
+/// Looks at the store now and then, as long as it is not calm.
+async fn looks(
+    plan: &Plan,
+    disk: &SimulatedDisk,
+    trace: &Trace,
+    samples: &mut Vec<Sample>,
+    mut random: SmallRng,
+) -> Infallible {
+    loop {
+        sleep(Duration::from_millis(random.random_range(1..=plan.sample_every_ms))).await;
+        if trace.now_ms() > plan.calm_after_ms {
+            return std::future::pending().await;
+        }
+        match Observed::of(disk.rows()) {
+            Ok(rows) => {
+                let at = trace.tick("sample", &format!("{} commits", rows.order.len()));
+                samples.push(Sample { at, rows });
+            }
+            Err(problem) => trace.alarm(&problem),
+        }
+    }
+}
+
 /// Waits until all messages have ended.
-async fn drained(disk: &SimulatedDisk, trace: &Trace) -> Ended {
+async fn drained(plan: &Plan, disk: &SimulatedDisk, trace: &Trace) -> Ended {
     let began = Instant::now();
     loop {
         match Observed::of(disk.rows()) {
@@ -306,9 +314,10 @@ async fn drained(disk: &SimulatedDisk, trace: &Trace) -> Ended {
                 trace.note("done");
                 return Ended::Done;
             }
-            Ok(rows) if began.elapsed() > CONVERGENCE_MAX => {
+            Ok(rows) if began.elapsed() > plan.convergence => {
                 let which: Vec<String> = rows.waiting.iter().map(|message| message.to.to_string()).collect();
-                return Ended::Stuck(format!("messages still wait after {CONVERGENCE_MAX:?}: {which:?}"));
+                let after = plan.convergence;
+                return Ended::Stuck(format!("messages still wait after {after:?}: {which:?}"));
             }
             Ok(_) => {}
             Err(problem) => return Ended::Stuck(problem),
@@ -318,21 +327,19 @@ async fn drained(disk: &SimulatedDisk, trace: &Trace) -> Ended {
 }
 
 /// Returns if no client learns anything for too long once faults have stopped.
-async fn watchdog(clients: &Clients, trace: &Trace, calm_after_ms: u64) -> String {
+async fn watchdog(plan: &Plan, clients: &Clients, trace: &Trace) -> String {
     let mut known = clients.known();
     let mut since = Instant::now();
     loop {
         sleep(DRAIN_POLL).await;
-        let is_calm = trace.now_ms() >= calm_after_ms;
+        let is_calm = trace.now_ms() >= plan.calm_after_ms;
         if clients.known() != known || !is_calm || clients.are_done() {
             known = clients.known();
             since = Instant::now();
         }
-        if since.elapsed() > CONVERGENCE_MAX {
-            return format!(
-                "no client learned anything for {CONVERGENCE_MAX:?}; they wait for {:?}",
-                clients.waiting()
-            );
+        if since.elapsed() > plan.convergence {
+            let after = plan.convergence;
+            return format!("no client learned anything for {after:?}; they wait for {:?}", clients.waiting());
         }
     }
 }

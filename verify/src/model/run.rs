@@ -40,7 +40,7 @@ enum Stop {
     No(String),
     Broken,
     /// The whole flow ends, whoever would have handled it.
-    Flow(Box<Stop>),
+    Flow(Box<Self>),
 }
 
 /// The choices on one way through a program.

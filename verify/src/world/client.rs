@@ -34,7 +34,7 @@ const ASK_WAIT: &str = "2s";
 #[derive(Debug)]
 pub struct Clients {
     trace: Trace,
-    clients: Vec<Client>,
+    all: Vec<Client>,
     asked: RefCell<Vec<Asked>>,
     known: Cell<usize>,
 }
@@ -129,11 +129,11 @@ impl Clients {
             }
             clients.push(Client { jobs, next: Cell::new(0) });
         }
-        Self { trace: trace.clone(), clients, asked: RefCell::new(asked), known: Cell::new(0) }
+        Self { trace: trace.clone(), all: clients, asked: RefCell::new(asked), known: Cell::new(0) }
     }
 
     pub(super) fn all(&self) -> &[Client] {
-        &self.clients
+        &self.all
     }
 
     /// How many requests have a known outcome.
@@ -147,7 +147,7 @@ impl Clients {
 
     /// Requests that clients are at.
     pub(super) fn waiting(&self) -> Vec<String> {
-        let current = self.clients.iter().filter_map(|client| client.jobs.get(client.next.get()));
+        let current = self.all.iter().filter_map(|client| client.jobs.get(client.next.get()));
         current.map(|job| job.id.clone()).collect()
     }
 

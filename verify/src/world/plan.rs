@@ -1,6 +1,7 @@
 //! What a world is made of. Everything follows from the seed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
@@ -18,6 +19,8 @@ use crate::program::{ORDER, OUT};
 const SLOTS: u16 = 16;
 /// Deadline of requests that name none, in milliseconds.
 pub const DEADLINE_MS: u64 = 10_000;
+/// Far more than the deadline of a request, and the longest wait of a message.
+const CONVERGENCE: Duration = Duration::from_mins(1);
 /// Handlers that requests are routed to.
 const HANDLERS: [&str; 3] = ["run", "snapshot", "look"];
 /// Operations of a life, of which one may be its last: a start takes some dozens.
@@ -70,8 +73,8 @@ pub struct Plan {
     pub trouble: Vec<(u64, usize, Trouble)>,
     /// From this virtual time on nothing goes wrong any more, in milliseconds.
     pub calm_after_ms: u64,
-    /// The store stays as bad as it is: to see that worlds which are stuck are noticed.
-    pub stays_bad: bool,
+    /// Everything that is in flight has to end so long after that, in virtual time.
+    pub convergence: Duration,
     /// Longest time between two looks at the store, in milliseconds.
     pub sample_every_ms: u64,
     /// How often clients do something unusual with a request, in percent.
@@ -94,9 +97,8 @@ impl Plan {
             sends: random.random_bool(0.7),
             sleep_ms_max: *[0, 5, 50, 400].choose(random).unwrap_or(&5),
         };
-        let faults = *[Faults::none(), Faults::delays(20), Faults::all(), Faults::all(), Faults::storm()]
-            .choose(random)
-            .unwrap_or(&Faults::all());
+        let days = [Faults::none(), Faults::delays(20), Faults::all(), Faults::all(), Faults::storm()];
+        let faults = days[random.random_range(0..days.len())];
         let lives = (0..random.random_range(0..4)).map(|_| life(random, calm_after_ms)).collect();
         let workers = random.random_range(1..=3);
         let troubles = *[0, 0, 1, 3, 6].choose(random).unwrap_or(&0);
@@ -112,7 +114,7 @@ impl Plan {
             latency_ms_max: *[0, 1, 5, 30].choose(random).unwrap_or(&1),
             trouble,
             calm_after_ms,
-            stays_bad: false,
+            convergence: CONVERGENCE,
             sample_every_ms: random.random_range(200..2_000),
             tricks_percent: *[0, 10, 40].choose(random).unwrap_or(&10),
             flows_in_flight_max: *[3, 4_096, 4_096].choose(random).unwrap_or(&4_096),

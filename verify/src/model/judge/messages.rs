@@ -57,7 +57,9 @@ impl Judge<'_> {
                 problems.push(format!("flow {flow} emitted {found:?}, not {expected:?}"));
             }
         }
-        problems.into_iter().for_each(|problem| self.violation(problem));
+        for problem in problems {
+            self.violation(problem);
+        }
     }
 
     /// Messages have each ended once, in the order of their lane and not before they are due.
@@ -92,7 +94,9 @@ impl Judge<'_> {
                 problems.push(format!("messages from {} to {} ran out of order: {places:?}", lane.0, lane.1));
             }
         }
-        problems.into_iter().for_each(|problem| self.violation(problem));
+        for problem in problems {
+            self.violation(problem);
+        }
     }
 
     /// Each sample is the state after some number of commits, and everything in it fits to that number.
