@@ -25,9 +25,9 @@ lint: ## Checks format, lints, documentation, dependency directions and licences
 fmt: ## Formats the code.
 	cargo fmt --all
 
-bench: ## Measures what a request costs against a bare transaction of the store, and prints ratios.
+bench: ## Measures Tandem beside bare transactions and PostgreSQL (25 minutes), and writes docs/benchmarks.md anew.
 	@cargo build --release -p tandem-bench
-	@target/release/tandem-bench
+	@target/release/tandem-bench --json docs/benchmarks.json --page docs
 
 docs: ## Builds the book into target/book.
 	@tools=$$(./ci/tools.sh) && PATH="$$tools$$PATH" && mdbook build docs --dest-dir "$(CURDIR)/target/book"

@@ -13,6 +13,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Requests make many small allocations on one thread and free them on another, which is what this one is good at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Functions that commit together.
 #[derive(Debug, Parser)]
 #[command(name = "tandem", version, about, propagate_version = true)]

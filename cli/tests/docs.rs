@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Words in backticks that begin so are paths from the root of the repository.
-const PATH_BEGINNINGS: [&str; 8] = ["runtime/", "crds/", "cli/", "sdk/", "examples/", "docs/", "bench/", ".ci/"];
+const PATH_BEGINNINGS: [&str; 9] =
+    ["runtime/", "crds/", "cli/", "sdk/", "examples/", "docs/", "bench/", "verify/", ".ci/"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
@@ -135,6 +136,20 @@ fn every_test_that_is_named_exists() {
         }
     }
     assert!(looked_at > 15, "only {looked_at} tests were found");
+}
+
+#[test]
+fn the_page_on_isolation_names_the_tests_of_the_zoo_and_no_others() {
+    let page = fs::read_to_string(root().join("docs/src/isolation.md")).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with('|'));
+    let words = rows.flat_map(|line| line.split('`').skip(1).step_by(2));
+    let named: BTreeSet<&str> = words.filter(|word| word.contains('_')).collect();
+    let files = fs::read_dir(root().join("runtime/tests/isolation")).unwrap();
+    let code: String = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    let tests = code.split("#[tokio::test").skip(1).filter_map(|test| test.split_once("async fn ")?.1.split_once('('));
+    let there: BTreeSet<&str> = tests.map(|(name, _)| name).collect();
+    assert!(there.len() > 15, "only {there:?} were found");
+    assert_eq!(named, there);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tandem_model::ids::Instance;
 use tandem_model::limits::DEADLINE_MS_MAX;
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::request::{Origin, Request};
 use tandem_model::slot::Slot;
 use tandem_store::keys::{Layout, RowKey};
@@ -356,7 +357,11 @@ impl Inner {
         let lane = (message.from.clone(), message.to.clone());
         self.known.insert(row.clone(), message);
         let rows = self.lanes.entry(lane.clone()).or_default();
-        rows.push_back(row);
+        if works(Mechanism::LaneOrder) {
+            rows.push_back(row);
+        } else {
+            rows.push_front(row);
+        }
         if rows.len() == 1 {
             self.ready.push_back(lane);
         }

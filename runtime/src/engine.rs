@@ -129,9 +129,8 @@ impl<S: Store> Engine<S> {
         let interface = self.host.interface(function);
         let told = interface.as_ref().map(|interface| interface.handlers.get(&request.handler));
         if told == Some(None) {
-            let mut known: Vec<&str> =
-                interface.iter().flat_map(|i| i.handlers.keys()).map(HandlerName::as_str).collect();
-            known.sort_unstable();
+            let known: Vec<&str> =
+                interface.iter().flat_map(|interface| interface.handlers.keys()).map(HandlerName::as_str).collect();
             let (function, handler) = (function.clone(), request.handler.to_string());
             return invalid(Invalid::UnknownHandler { function, handler, known: known.join(", ") });
         }
@@ -168,6 +167,8 @@ impl<S: Store> Engine<S> {
             cancel,
             progress,
             last_delivery: false,
+            opened: None,
+            was_sealed: AtomicBool::new(false),
         }
     }
 

@@ -8,10 +8,12 @@
 //! request can be repeated. **Invariant:** from sealing on nothing can cancel a flow; the commit decides.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tandem_model::flow::Overlay;
-use tandem_model::ids::{Instance, Payload};
+use tandem_model::ids::{FlowId, Instance, Payload};
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::outcome::{CallTrace, Cause, FlowRecord, Outcome};
 use tandem_model::request::{Origin, Request};
 use tandem_model::topology::{Isolation, Topology};
@@ -24,8 +26,10 @@ use crate::partition::{ReadSet, Sealed, Sealing, Seen, Source, Stale, View};
 use crate::runtime::{Invalid, NotAccepted};
 use crate::turns::{Held, Place};
 
+use ahead::RunAhead;
 use attempt::{Attempt, Broken, End};
 
+mod ahead;
 mod attempt;
 mod call;
 mod effects;
@@ -65,6 +69,35 @@ pub(crate) struct Flow<S: Store> {
     /// For a message: end with an outcome, whatever happens. Otherwise it is left where it is when others were in the
     /// way or the time was up, and delivered again.
     pub(crate) last_delivery: bool,
+    /// A view that was opened for it already.
+    pub(crate) opened: Option<Opened<S>>,
+    /// An attempt of it was sealed: its record may have come into the store, even if that was not told.
+    pub(crate) was_sealed: AtomicBool,
+}
+
+/// A view, and what it shows of a flow's record. The record's absence is part of what the flow read.
+pub(crate) struct Opened<S: Store> {
+    view: View<S>,
+    row: bytes::Bytes,
+    pub(crate) record: Seen,
+}
+
+impl<S: Store> Opened<S> {
+    /// A view of everything that was sealed before this call.
+    pub(crate) async fn of(engine: &Engine<S>, flow: FlowId) -> Result<Self, tandem_store::Error> {
+        let row = engine.layout.request(flow);
+        let view = engine.partition.view().await?;
+        let seen = view.read(std::slice::from_ref(&row)).await?;
+        let missing = || tandem_store::Error::Unavailable("the store gave no answer".to_owned());
+        let record = seen.into_iter().next().ok_or_else(missing)?;
+        Ok(Self { view, row, record })
+    }
+}
+
+/// What there is already when the first attempt begins.
+struct Prepared<S: Store> {
+    opened: Option<Opened<S>>,
+    ahead: Option<RunAhead>,
 }
 
 /// How a flow left the runtime.
@@ -117,42 +150,70 @@ struct Memory {
     sequential: bool,
     calls: Vec<CallTrace>,
     footprint: Vec<Instance>,
+    /// What all attempts did, for tests that take a mechanism away.
+    piled_up: Overlay,
+}
+
+impl Memory {
+    fn pile_up(&mut self, overlay: Overlay) -> Overlay {
+        self.piled_up.merge(overlay);
+        self.piled_up.clone()
+    }
 }
 
 impl<S: Store> Flow<S> {
+    /// Lets the first attempt run on a view that was opened before, unless the flow has to wait for its turn first: then
+    /// what its predecessors do has to be seen, and the view must not keep sealed rows alive meanwhile.
+    pub(crate) fn begin_with(&mut self, opened: Option<Opened<S>>) {
+        self.opened = opened.filter(|_| self.place.is_none());
+    }
+
     /// Runs the flow to its end. Dropping the future loses the flow, so only [`crate::tasks`] may hold it.
     pub(crate) async fn run(mut self) -> Left {
-        let deadline = self.accepted + self.request.deadline;
+        let mut deadline = self.accepted + self.request.deadline;
+        if !works(Mechanism::Deadline) {
+            deadline += Duration::from_hours(1);
+        }
         let mut memory = Memory::default();
-        if let Err((outcome, cause)) = self.begin(deadline).await {
-            return self.end(outcome, cause, &memory).await;
+        let mut opened = self.opened.take();
+        let mut ahead = match self.begin(deadline).await {
+            Ok(ahead) => ahead,
+            Err((outcome, cause)) => return self.end(outcome, cause, &memory).await,
+        };
+        if self.isolation == Isolation::ReadOnly {
+            opened = None;
         }
         loop {
-            let step = self.step(&self.held, &mut memory, deadline).await;
+            let prepared = Prepared { opened: opened.take(), ahead: ahead.take() };
+            let step = self.step(&self.held, &mut memory, deadline, prepared).await;
             if let Some(left) = self.after(step, &mut memory, deadline).await {
                 return left;
             }
         }
     }
 
-    /// Waits for the turn on its instance, and to hear what the handler is.
-    async fn begin(&mut self, deadline: Instant) -> Result<(), (Outcome, Cause)> {
+    /// Waits for the turn on its instance, and to hear what the handler is. Its code may have run ahead meanwhile.
+    async fn begin(&mut self, deadline: Instant) -> Result<Option<RunAhead>, (Outcome, Cause)> {
         let too_late = |detail: String| (Outcome::TimedOut, Cause::new("deadline", detail));
+        let mut ahead = None;
         if let Some(place) = self.place.take() {
-            let turn = timeout_at(deadline, self.unless_cancelled(self.held.wait(place))).await;
-            turn.map_err(|_| too_late("the flow was still waiting for others on its instance".to_owned()))?
+            let turn = timeout_at(deadline, self.unless_cancelled(self.wait_for_entry(&self.held, place))).await;
+            ahead = turn
+                .map_err(|_| too_late("the flow was still waiting for others on its instance".to_owned()))?
                 .map_err(|()| (Outcome::Cancelled, cancelled()))?;
         }
         if self.is_isolation_known {
-            return Ok(());
+            return Ok(ahead);
         }
         let (function, host) = (&self.request.instance.function, &self.engine.host);
         let known = timeout_at(deadline, self.unless_cancelled(host.until_known(function))).await;
         known
             .map_err(|_| too_late(format!("no worker of function {function} has connected yet")))?
             .map_err(|()| (Outcome::Cancelled, cancelled()))?;
-        let handlers = host.interface(function).map(|interface| interface.handlers).unwrap_or_default();
-        self.learn(handlers.get(&self.request.handler).copied().flatten().unwrap_or_default())
+        let handlers = host.interface(function);
+        let told = handlers.and_then(|interface| interface.handlers.get(&self.request.handler).copied().flatten());
+        self.learn(told.unwrap_or_default())?;
+        Ok(None)
     }
 
     /// Takes note of the isolation of its handler, which was not known when the flow was accepted.
@@ -231,7 +292,8 @@ impl<S: Store> Flow<S> {
         None
     }
 
-    async fn step(&self, held: &Held, memory: &mut Memory, deadline: Instant) -> Step {
+    async fn step(&self, held: &Held, memory: &mut Memory, deadline: Instant, prepared: Prepared<S>) -> Step {
+        let Prepared { opened, ahead } = prepared;
         memory.attempts += 1;
         (self.progress)(memory.attempts);
         if memory.attempts > 1 && self.isolation != Isolation::ReadOnly {
@@ -240,14 +302,19 @@ impl<S: Store> Flow<S> {
         let opened = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Step::Decided(Outcome::Cancelled, cancelled()),
-            opened = timeout_at(deadline, self.open(memory)) => opened,
+            opened = timeout_at(deadline, async {
+                match opened {
+                    Some(opened) => Ok(opened),
+                    None => self.open().await,
+                }
+            }) => opened,
         };
-        let (view, own_record) = match opened {
+        let Opened { view, row, record: seen_record } = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(step)) => return step,
             Err(_) => return Step::Decided(Outcome::TimedOut, self.timed_out(&[])),
         };
-        let attempt = Attempt::new(self, &view, held, memory.attempts, memory.sequential, deadline);
+        let attempt = Attempt::new(self, &view, held, memory.attempts, memory.sequential, deadline).with_ahead(ahead);
         let ended = tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(Step::Decided(Outcome::Cancelled, cancelled())),
@@ -268,15 +335,16 @@ impl<S: Store> Flow<S> {
                 Step::Left(self.left_read_only(Outcome::Committed, None, Some(payload), memory, calls))
             }
             Ok(End::Rejected(cause)) => {
-                reads.add(own_record.0, own_record.1);
+                note_absence(&mut reads, row, seen_record);
                 let record = self.record(Outcome::Rejected, Some(cause), None, memory.attempts, calls);
                 self.commit(&view, Some(held), Parts { reads, overlay: Overlay::default(), record }, memory.solo).await
             }
             Ok(End::Done(payload, overlay)) => {
+                let overlay = if works(Mechanism::FreshAttempt) { overlay } else { memory.pile_up(overlay) };
                 if let Err(step) = self.choose_reads(&view, &mut reads, &overlay).await {
                     return step;
                 }
-                reads.add(own_record.0, own_record.1);
+                note_absence(&mut reads, row, seen_record);
                 let record = self.record(Outcome::Committed, None, Some(payload), memory.attempts, Vec::new());
                 let step = self.commit(&view, Some(held), Parts { reads, overlay, record }, memory.solo).await;
                 with_calls(step, calls)
@@ -298,37 +366,28 @@ impl<S: Store> Flow<S> {
         }
     }
 
-    /// Opens a view, unless the flow has a record already. The record's absence is part of what the flow read.
-    async fn open(&self, memory: &Memory) -> Result<(View<S>, (bytes::Bytes, Seen)), Step> {
+    /// Opens a view, unless the flow has a record already.
+    async fn open(&self) -> Result<Opened<S>, Step> {
         let refused = |error: tandem_store::Error| Step::Refused(error.to_string());
-        let row = self.engine.layout.request(self.request.flow);
-        let partition = &self.engine.partition;
-        if self.isolation == Isolation::ReadOnly {
+        if self.isolation == Isolation::ReadOnly && works(Mechanism::ReadOnlyDurable) {
             let base = match self.request.as_of {
                 Some(at) => self.engine.store.snapshot_at(at).await,
                 None => self.engine.store.snapshot().await,
             };
-            let view = partition.durable_view(base.map_err(refused)?);
-            return Ok((view, (row, Seen { source: Source::Base, value: None, at: 0 })));
+            let view = self.engine.partition.durable_view(base.map_err(refused)?);
+            let record = Seen { source: Source::Base, value: None, at: 0 };
+            return Ok(Opened { view, row: self.engine.layout.request(self.request.flow), record });
         }
-        let view = partition.view().await.map_err(refused)?;
-        let seen = view.read(std::slice::from_ref(&row)).await.map_err(refused)?;
-        let Some(seen) = seen.into_iter().next() else {
-            return Err(Step::Refused("the store gave no answer".to_owned()));
-        };
-        match (&seen.value, memory.attempts) {
-            (None, _) => Ok((view, (row, seen))),
-            (Some(bytes), attempts) => {
-                let record = rows::decode_record(bytes).map_err(refused)?;
-                // Our own earlier attempt is in the store only if its commit was undetermined and then decided. Anything
-                // else was written by another runtime on the same store, perhaps for another body.
-                let is_own = attempts > 1
-                    && record.digest == self.request.digest
-                    && record.accepted_unix_ms == self.accepted_unix_ms;
-                let record = Arc::new(record);
-                Err(Step::Left(if is_own { Left::Ended(record) } else { Left::Repeated(record) }))
-            }
-        }
+        let was_sealed = self.was_sealed.load(Ordering::Relaxed);
+        let opened = Opened::of(&self.engine, self.request.flow).await.map_err(refused)?;
+        let Some(bytes) = &opened.record.value else { return Ok(opened) };
+        let record = rows::decode_record(bytes).map_err(refused)?;
+        // Our own earlier attempt is in the store only if its commit was undetermined and then decided. Anything
+        // else was written by another runtime on the same store, perhaps for another body.
+        let is_own =
+            was_sealed && record.digest == self.request.digest && record.accepted_unix_ms == self.accepted_unix_ms;
+        let record = Arc::new(record);
+        Err(Step::Left(if is_own { Left::Ended(record) } else { Left::Repeated(record) }))
     }
 
     /// Keeps of the reads what the flow's isolation has validated.
@@ -342,7 +401,7 @@ impl<S: Store> Flow<S> {
         for (row, seen) in unseen.into_iter().zip(seen) {
             reads.add(row, seen);
         }
-        *reads = reads.only(&written);
+        *reads = reads.only(if works(Mechanism::SnapshotWrites) { &written } else { &[] });
         Ok(())
     }
 
@@ -352,6 +411,7 @@ impl<S: Store> Flow<S> {
         let mut writes: Vec<_> = overlay.rows.into_iter().collect();
         if let Origin::Message { row } = &self.request.origin {
             match self.consume(view, row, &mut reads).await {
+                Ok(()) if !works(Mechanism::MessageConsumed) => {}
                 Ok(()) => writes.push((row.clone(), None)),
                 Err(step) => return step,
             }
@@ -372,9 +432,13 @@ impl<S: Store> Flow<S> {
                 return Step::Conflict { blame, solo: false, sequential: false };
             }
         };
+        self.was_sealed.store(true, Ordering::Relaxed);
         // Whoever is next sees what was sealed, and need not wait for the disk.
         held.into_iter().for_each(Held::give_back);
-        match sealed.await {
+        let sealed =
+            if works(Mechanism::NoCancelAfterSealing) { Ok(sealed.await) } else { self.unless_cancelled(sealed).await };
+        let Ok(sealed) = sealed else { return Step::Decided(Outcome::Cancelled, cancelled()) };
+        match sealed {
             Ok(Sealed::Durable) => Step::Left(Left::Ended(record)),
             Ok(Sealed::Again { own }) => Step::Conflict { blame: Vec::new(), solo: own, sequential: false },
             Ok(Sealed::Refused(why)) => Step::Refused(why),
@@ -407,11 +471,11 @@ impl<S: Store> Flow<S> {
         let record = self.record(outcome, Some(cause), None, memory.attempts, memory.calls.clone());
         let mut last = String::new();
         for attempt in 0..RECORD_ATTEMPTS_MAX {
-            let step = match self.open(&Memory { attempts: memory.attempts.max(1), ..Memory::default() }).await {
+            let step = match self.open().await {
                 Err(step) => step,
-                Ok((view, (row, seen))) => {
+                Ok(Opened { view, row, record: seen }) => {
                     let mut reads = ReadSet::default();
-                    reads.add(row, seen);
+                    note_absence(&mut reads, row, seen);
                     let overlay = self.set_aside(outcome);
                     self.commit(&view, None, Parts { reads, overlay, record: record.clone() }, memory.solo).await
                 }
@@ -491,6 +555,13 @@ fn with_calls(step: Step, calls: Vec<CallTrace>) -> Step {
             Step::Left(Left::Ended(Arc::new(FlowRecord { calls, ..record.as_ref().clone() })))
         }
         other => other,
+    }
+}
+
+/// That a flow has no record yet is part of what it read.
+fn note_absence(reads: &mut ReadSet, row: bytes::Bytes, seen: Seen) {
+    if works(Mechanism::RecordAbsence) {
+        reads.add(row, seen);
     }
 }
 

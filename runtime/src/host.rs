@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::dial::Dial;
 use crate::metrics::{Metrics, WorkerDrop};
 
+pub(crate) use link::Begun;
 pub(crate) use worker::{Lease, Worker};
 
 mod connect;
@@ -33,6 +34,9 @@ mod worker;
 
 /// Requests of one invocation (calls, reads) that may wait for the flow to take them.
 pub(crate) const EVENTS_QUEUED_MAX: usize = 2_048;
+/// Invocations that run ahead take no more than this part of a worker's credit and of a function's concurrency: one over
+/// this number. The rest is for those who have their turn.
+const AHEAD_SHARE: usize = 2;
 /// Frames that may wait to be written to one worker.
 const FRAMES_QUEUED_MAX: usize = 4_096;
 
@@ -54,6 +58,8 @@ pub(crate) struct Invocation {
 /// What user code asks for, or how it ended.
 #[derive(Debug)]
 pub(crate) enum Event {
+    /// An invocation that follows another one begins, on these states. Its first event, if it is not its last.
+    Began(Vec<(String, Option<Bytes>)>),
     /// Call another instance; to be answered unless it is a spawn.
     Call { call: u64, function: String, key: String, handler: String, payload: Bytes, spawn: bool },
     /// Read a map state; to be answered.
@@ -118,6 +124,14 @@ impl Session {
         self.events.recv().await.unwrap_or(Event::Flooded)
     }
 
+    /// Where another invocation can follow this one.
+    pub(crate) fn begun(&self) -> Option<Begun> {
+        match &self.answers {
+            worker::Answers::Link(handle) => Some(handle.begun()),
+            worker::Answers::Http(..) => None,
+        }
+    }
+
     /// Answers a call or read. If the worker is gone, [`Session::next`] says so.
     pub(crate) async fn answer(&self, answer: Answer) {
         self.answers.send(answer).await;
@@ -127,8 +141,8 @@ impl Session {
 /// What a function has, as its workers say, or as its resource pins down.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Interface {
-    pub(crate) handlers: HashMap<HandlerName, Option<Isolation>>,
-    pub(crate) states: HashMap<StateName, StateKind>,
+    pub(crate) handlers: BTreeMap<HandlerName, Option<Isolation>>,
+    pub(crate) states: BTreeMap<StateName, StateKind>,
 }
 
 /// All connections to workers.
@@ -151,6 +165,26 @@ struct Inner {
     told: HashMap<FunctionName, Interface>,
     /// Entry invocations of a function that run now.
     running: HashMap<FunctionName, usize>,
+    /// What was found out of functions since topology or workers last changed: each request asks for it.
+    interfaces: HashMap<FunctionName, Option<Arc<Interface>>>,
+}
+
+impl Inner {
+    fn interface(&self, function: &FunctionName) -> Option<Interface> {
+        let declared = self.topology.functions.get(function)?;
+        let told =
+            self.pools.get(function).and_then(|workers| workers.first()).and_then(|worker| worker.interface(function));
+        let mut interface = told.or_else(|| self.told.get(function)).cloned();
+        if let Some(handlers) = &declared.handlers {
+            let pinned = handlers.iter().map(|(name, handler)| (name.clone(), Some(handler.isolation)));
+            interface.get_or_insert_default().handlers = pinned.collect();
+        }
+        if let Some(states) = &declared.states {
+            let pinned = states.iter().map(|(name, state)| (name.clone(), state.kind));
+            interface.get_or_insert_default().states = pinned.collect();
+        }
+        interface.filter(|interface| !interface.handlers.is_empty())
+    }
 }
 
 impl Host {
@@ -176,6 +210,7 @@ impl Host {
         }
         let mut inner = self.lock();
         let before = std::mem::replace(&mut inner.topology, Arc::clone(topology));
+        inner.interfaces.clear();
         inner.links.retain(|endpoint, stop| {
             // What a worker said was checked against what the resources said then.
             let same = |name: &FunctionName| before.functions.get(name) == topology.functions.get(name);
@@ -201,21 +236,17 @@ impl Host {
     }
 
     /// What is known of a function's handlers and states: pinned by its resource, else told by a worker.
-    pub(crate) fn interface(&self, function: &FunctionName) -> Option<Interface> {
-        let inner = self.lock();
-        let declared = inner.topology.functions.get(function)?;
-        let told =
-            inner.pools.get(function).and_then(|workers| workers.first()).and_then(|worker| worker.interface(function));
-        let mut interface = told.or_else(|| inner.told.get(function)).cloned();
-        if let Some(handlers) = &declared.handlers {
-            let pinned = handlers.iter().map(|(name, handler)| (name.clone(), Some(handler.isolation)));
-            interface.get_or_insert_default().handlers = pinned.collect();
+    pub(crate) fn interface(&self, function: &FunctionName) -> Option<Arc<Interface>> {
+        let mut inner = self.lock();
+        if let Some(known) = inner.interfaces.get(function) {
+            return known.clone();
         }
-        if let Some(states) = &declared.states {
-            let pinned = states.iter().map(|(name, state)| (name.clone(), state.kind));
-            interface.get_or_insert_default().states = pinned.collect();
+        if !inner.topology.functions.contains_key(function) {
+            return None;
         }
-        interface.filter(|interface| !interface.handlers.is_empty())
+        let interface = inner.interface(function).map(Arc::new);
+        inner.interfaces.insert(function.clone(), interface.clone());
+        interface
     }
 
     /// Waits until something is known of a function's handlers.
@@ -239,6 +270,7 @@ impl Host {
     /// Adds a connected worker.
     fn add(&self, worker: &Arc<Worker>) {
         let mut inner = self.lock();
+        inner.interfaces.clear();
         for function in worker.functions() {
             inner.pools.entry(function.clone()).or_default().push(Arc::clone(worker));
             if let Some(interface) = worker.interface(function) {
@@ -253,6 +285,7 @@ impl Host {
     /// Takes a worker out: nothing new goes to it.
     fn remove(&self, worker: &Arc<Worker>, reason: WorkerDrop) {
         let mut inner = self.lock();
+        inner.interfaces.clear();
         for function in worker.functions() {
             if let Some(pool) = inner.pools.get_mut(function) {
                 pool.retain(|other| !Arc::ptr_eq(other, worker));
@@ -298,6 +331,22 @@ impl Host {
         }
         drop(inner);
         Some(Lease::new(Arc::clone(self), worker, function.clone(), is_entry))
+    }
+
+    /// A place on the worker of an invocation, to follow it, unless that would take more than its share of the worker.
+    pub(crate) fn lease_behind(self: &Arc<Self>, begun: &Begun, function: &FunctionName) -> Option<Lease> {
+        let mut inner = self.lock();
+        let pool = inner.pools.get(function)?;
+        let worker = Arc::clone(pool.iter().find(|worker| worker.carries(begun))?);
+        let max = inner.topology.functions.get(function).map_or(0, |declared| declared.concurrency_max as usize);
+        let running = inner.running.entry(function.clone()).or_default();
+        if *running >= max / AHEAD_SHARE || !worker.has_credit_ahead() {
+            return None;
+        }
+        *running += 1;
+        worker.enter(true);
+        drop(inner);
+        Some(Lease::new(Arc::clone(self), worker, function.clone(), true))
     }
 
     fn give_back(&self, worker: &Worker, function: &FunctionName, is_entry: bool) {

@@ -73,6 +73,18 @@ pub enum WorkerDrop {
     Removed,
 }
 
+/// What became of a run that began before the turn of its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
+pub enum RanAhead {
+    /// It counted: its states were the right ones.
+    Used,
+    /// It began with other states than the flow found when it had its turn.
+    Dropped,
+    /// The worker did not know the states, or went away.
+    Declined,
+}
+
 /// What kind of store error it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
@@ -205,6 +217,7 @@ pub struct Metrics {
     workers: Family<ByFunction, Gauge>,
     worker_drops: Family<ByFunctionAndReason, Counter>,
     invocations: Family<ByFunction, Counter>,
+    ran_ahead: Family<ByFunctionAndReason, Counter>,
     credit_waits: Family<ByFunction, Counter>,
     egress_records: Family<ByEgress, Counter>,
     bad_requests: Family<ByReason, Counter>,
@@ -247,6 +260,7 @@ impl Metrics {
             workers: d.add("workers_connected", "function", Family::default(), "Workers with a finished handshake."),
             worker_drops: d.add("worker_drops", "function, reason", Family::default(), "Connections to workers given up: `unreachable`, `disconnected`, `handshake`, `protocol`, `hung` or `removed`."),
             invocations: d.add("invocations", "function", Family::default(), "Invocations sent to workers, calls and spawns included."),
+            ran_ahead: d.add("invocations_ahead", "function, reason", Family::default(), "Invocations that began before the turn of their flow, by what became of them."),
             credit_waits: d.add("host_credit_waits", "function", Family::default(), "Invocations that had to wait because no worker had room."),
             egress_records: d.add("egress_records", "egress", Family::default(), "Records released by commits."),
             registry: d.registry,
@@ -351,6 +365,12 @@ impl Metrics {
     pub fn worker_refused(&self, function: &FunctionName, reason: WorkerDrop) {
         let labels = ByFunctionAndReason { function: function.to_string(), reason: Word(reason.into()) };
         self.worker_drops.get_or_create(&labels).inc();
+    }
+
+    /// An invocation that began before the turn of its flow was used, or was not.
+    pub fn ran_ahead(&self, function: &FunctionName, what: RanAhead) {
+        let labels = ByFunctionAndReason { function: function.to_string(), reason: Word(what.into()) };
+        self.ran_ahead.get_or_create(&labels).inc();
     }
 
     /// An invocation was sent to a worker.

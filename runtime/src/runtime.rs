@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_model::ids::{EgressName, FlowId, FunctionName, HandlerName, Instance, StateName, Timestamp};
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::outcome::{FlowRecord, Outcome};
 use tandem_model::request::Request;
 use tandem_model::topology::{Isolation, Topology};
@@ -24,10 +25,10 @@ use crate::courier::Courier;
 use crate::dial::{Dial, Tcp};
 use crate::egress::Egresses;
 use crate::engine::{Engine, Parts};
-use crate::flow::{Flow, Left};
+use crate::flow::{Flow, Left, Opened};
 use crate::host::Host;
 use crate::metrics::{Metrics, StoreFailure};
-use crate::partition::{Partition, ReleasedMessage, Releases};
+use crate::partition::{Partition, ReleasedMessage, Releases, Source};
 use crate::registry::Begun;
 use crate::sweeper::Sweeper;
 use crate::tasks::{self, TaskKind};
@@ -327,10 +328,13 @@ impl<S: Store> Runtime<S> {
         let topology = engine.topology.load_full();
         let isolation = engine.check(&topology, &request)?;
         self.check_past(&request).await?;
-        if isolation != Some(Isolation::ReadOnly)
-            && let Some(ended) = self.answered(&request).await?
-        {
-            return Ok(ended);
+        let mut opened = None;
+        if isolation != Some(Isolation::ReadOnly) {
+            match self.answered(&request).await? {
+                Earlier::Answered(accepted) => return Ok(accepted),
+                Earlier::None(none) => opened = Some(none),
+                Earlier::Sealed => {}
+            }
         }
         let (flow_id, request) = (request.flow, Arc::new(request));
         let max = topology.limits.flows_in_flight_max;
@@ -344,7 +348,8 @@ impl<S: Store> Runtime<S> {
             Begun::First { outcome, cancel, attempt } => {
                 engine.metrics.accepted(&request.instance.function);
                 let progress = Box::new(move |number| attempt.store(number, Ordering::Relaxed));
-                let flow = engine.flow(Arc::clone(&request), topology, isolation, cancel, progress);
+                let mut flow = engine.flow(Arc::clone(&request), topology, isolation, cancel, progress);
+                flow.begin_with(opened);
                 let runner = Runner { engine: Arc::clone(engine), request, flow };
                 tasks::spawn(TaskKind::Flow, runner.run());
                 Ok(Accepted { flow: flow_id, outcome })
@@ -354,19 +359,23 @@ impl<S: Store> Runtime<S> {
 
     /// The answer to a request that has ended before. It is looked for before the request is entered, so that a
     /// request with another body is never in the way of those with the right one.
-    async fn answered(&self, request: &Request) -> Result<Option<Accepted>, NotAccepted> {
-        let found = self.earlier(request.flow).await;
-        match found.map_err(|error| NotAccepted::Unavailable(error.to_string()))? {
-            None => Ok(None),
-            Some(record) if record.digest != request.digest => Err(mismatch(request)),
-            Some(record) => {
-                self.engine.metrics.repeated(&request.instance.function);
-                let (sender, outcome) = oneshot::channel();
-                // The receiver is right here.
-                let _ = sender.send(Ended { record: Arc::new(record), repeated: true });
-                Ok(Some(Accepted { flow: request.flow, outcome }))
-            }
+    async fn answered(&self, request: &Request) -> Result<Earlier<S>, NotAccepted> {
+        let unavailable = |error: tandem_store::Error| NotAccepted::Unavailable(error.to_string());
+        let opened = Opened::of(&self.engine, request.flow).await.map_err(unavailable)?;
+        let Some(bytes) = &opened.record.value else { return Ok(Earlier::None(opened)) };
+        if let Source::Sealed(_) = opened.record.source {
+            // It has run and is not durable yet: whoever asks joins it, and is answered with it.
+            return Ok(Earlier::Sealed);
         }
+        let record = rows::decode_record(bytes).map_err(unavailable)?;
+        if record.digest != request.digest && works(Mechanism::DigestCompared) {
+            return Err(mismatch(request));
+        }
+        self.engine.metrics.repeated(&request.instance.function);
+        let (sender, outcome) = oneshot::channel();
+        // The receiver is right here.
+        let _ = sender.send(Ended { record: Arc::new(record), repeated: true });
+        Ok(Earlier::Answered(Accepted { flow: request.flow, outcome }))
     }
 
     /// Whether the past that a request names is there, before the request is taken.
@@ -456,6 +465,16 @@ impl<S: Store> Runtime<S> {
             warn!("shutting down with commits that did not end in time; their requests can be repeated");
         }
     }
+}
+
+/// What is stored about a request that came in.
+enum Earlier<S: Store> {
+    /// It has ended before.
+    Answered(Accepted),
+    /// Nothing, in this view: the flow may begin on it.
+    None(Opened<S>),
+    /// It is on its way to disk.
+    Sealed,
 }
 
 /// How often a stopping runtime looks whether its last commits are done.

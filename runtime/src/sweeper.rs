@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::slot::Slot;
 use tandem_store::{Commit, CommitResult, Error, Read, Snapshot, Store, rows};
 use tracing::{debug, warn};
@@ -58,7 +59,7 @@ impl<S: Store> Sweeper<S> {
         for (row, value) in snapshot.scan(&layout.requests(slot), ROWS_A_SLOT_MAX, false).await? {
             let record = rows::decode_record(&value)?;
             let ended_unix_ms = record.accepted_unix_ms + record.duration_us / 1_000;
-            if ended_unix_ms.saturating_add(topology.retention_ms) < now {
+            if ended_unix_ms.saturating_add(topology.retention_ms) < now || !works(Mechanism::Retention) {
                 expired.push((row, value));
             }
         }

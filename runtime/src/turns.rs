@@ -13,8 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tandem_model::ids::Instance;
-use tokio::sync::oneshot;
+use tokio::sync::{SetOnce, oneshot};
 use tokio::time::Instant;
+
+use crate::host::Begun;
 
 /// Longest wait for the turn on an instance further down a flow. A slow function must not stop others for longer.
 pub(crate) const TURN_WAIT_MAX: Duration = Duration::from_millis(250);
@@ -43,7 +45,12 @@ struct Inner {
 struct Line {
     holder: Ticket,
     waiting: VecDeque<(Ticket, oneshot::Sender<()>)>,
+    /// What the last in the line says of itself, if it is there with its entry.
+    last: Option<Ahead>,
 }
+
+/// Told once by a flow when its code begins to run on its entry, for the one behind it in the line.
+pub(crate) type Ahead = Arc<SetOnce<Begun>>;
 
 /// Turns that a flow holds; dropping it gives them back.
 #[derive(Debug)]
@@ -51,6 +58,7 @@ pub(crate) struct Held {
     turns: Turns,
     ticket: Ticket,
     instances: Mutex<Vec<Instance>>,
+    ahead: Ahead,
 }
 
 /// A place in the line of an instance. Dropped before its turn it is given up; dropped just after, the turn is passed on.
@@ -60,18 +68,20 @@ pub(crate) struct Place {
     ticket: Ticket,
     instance: Instance,
     granted: Option<oneshot::Receiver<()>>,
+    /// The one before it in the line.
+    before: Option<Ahead>,
 }
 
 enum Request {
     Granted,
-    Wait(oneshot::Receiver<()>),
+    Wait(oneshot::Receiver<()>, Option<Ahead>),
     Ring,
 }
 
 impl Turns {
     /// An empty set of turns for a flow.
     pub(crate) fn held(&self, ticket: Ticket) -> Held {
-        Held { turns: self.clone(), ticket, instances: Mutex::default() }
+        Held { turns: self.clone(), ticket, instances: Mutex::default(), ahead: Ahead::default() }
     }
 
     /// Notes that flows which ran on this instance at the same time got in each other's way.
@@ -126,10 +136,16 @@ impl Turns {
 impl Held {
     /// Joins the line of an instance at once. Nothing to wait for if it is free, and then held from here on.
     pub(crate) fn line_up(&self, instance: &Instance) -> Option<Place> {
-        match self.request(instance, false) {
-            Request::Wait(granted) => Some(self.place(instance, granted)),
+        match self.request(instance, Some(&self.ahead)) {
+            Request::Wait(granted, before) => Some(self.place(instance, granted, before)),
             Request::Granted | Request::Ring => None,
         }
+    }
+
+    /// Tells the next in the line of the entry that the code of this one has begun to run. Only the first time counts.
+    pub(crate) fn begun(&self, begun: Begun) {
+        // Whoever follows a run that is not the last of its flow has its guess wrong, and finds out.
+        let _ = self.ahead.set(begun);
     }
 
     /// Waits for the turn, however long. Dropping the future leaves the line.
@@ -144,22 +160,23 @@ impl Held {
 
     /// Waits for the turn on an instance, unless that would close a ring, and no longer than [`TURN_WAIT_MAX`].
     pub(crate) async fn try_take(&self, instance: &Instance) {
-        if let Request::Wait(granted) = self.request(instance, true) {
+        if let Request::Wait(granted, _) = self.request(instance, None) {
             // Without the turn it goes on all the same; validation decides.
-            let _ = tokio::time::timeout(TURN_WAIT_MAX, self.wait(self.place(instance, granted))).await;
+            let _ = tokio::time::timeout(TURN_WAIT_MAX, self.wait(self.place(instance, granted, None))).await;
         }
     }
 
-    fn place(&self, instance: &Instance, granted: oneshot::Receiver<()>) -> Place {
+    fn place(&self, instance: &Instance, granted: oneshot::Receiver<()>, before: Option<Ahead>) -> Place {
         let (turns, ticket, instance) = (self.turns.clone(), self.ticket, instance.clone());
-        Place { turns, ticket, instance, granted: Some(granted) }
+        Place { turns, ticket, instance, granted: Some(granted), before }
     }
 
-    fn request(&self, instance: &Instance, avoid_rings: bool) -> Request {
+    /// For its entry a flow says what it will tell the next in the line; elsewhere it avoids rings of waits.
+    fn request(&self, instance: &Instance, entry: Option<&Ahead>) -> Request {
         if self.holds(instance) {
             return Request::Granted;
         }
-        let request = self.turns.lock().request(self.ticket, instance, avoid_rings);
+        let request = self.turns.lock().request(self.ticket, instance, entry);
         if matches!(request, Request::Granted) {
             self.add(instance);
         }
@@ -191,6 +208,13 @@ impl Held {
     }
 }
 
+impl Place {
+    /// What the one before in the line says of itself, unless it is there for something else than its entry.
+    pub(crate) fn before(&self) -> Option<Ahead> {
+        self.before.clone()
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let Some(mut granted) = self.granted.take() else { return };
@@ -209,23 +233,25 @@ impl Drop for Place {
 }
 
 impl Inner {
-    fn request(&mut self, ticket: Ticket, instance: &Instance, avoid_rings: bool) -> Request {
+    fn request(&mut self, ticket: Ticket, instance: &Instance, entry: Option<&Ahead>) -> Request {
         let Some(line) = self.lines.get(instance) else {
-            self.lines.insert(instance.clone(), Line { holder: ticket, waiting: VecDeque::new() });
+            let line = Line { holder: ticket, waiting: VecDeque::new(), last: entry.cloned() };
+            self.lines.insert(instance.clone(), line);
             return Request::Granted;
         };
         if line.holder == ticket {
             return Request::Granted;
         }
-        if avoid_rings && self.closes_ring(ticket, line) {
+        if entry.is_none() && self.closes_ring(ticket, line) {
             return Request::Ring;
         }
         let (granted, receiver) = oneshot::channel();
         self.waits.entry(ticket).or_default().insert(instance.clone());
-        if let Some(line) = self.lines.get_mut(instance) {
+        let before = self.lines.get_mut(instance).and_then(|line| {
             line.waiting.push_back((ticket, granted));
-        }
-        Request::Wait(receiver)
+            std::mem::replace(&mut line.last, entry.cloned())
+        });
+        Request::Wait(receiver, before)
     }
 
     /// Whether somebody in the line waits, directly or through others, for something that `ticket` holds.

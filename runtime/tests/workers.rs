@@ -24,6 +24,8 @@ use fake::{Fake, Peer, call, finished, finished_with, good_welcome, read, write}
 use script::{Node, Other, PATIENCE, Step, To, node, other, point, reach, reached, until};
 use stage::{Stage, Worker, end_of, ended, eventually, topology};
 
+#[path = "workers/ahead.rs"]
+mod ahead;
 #[path = "support/fake.rs"]
 mod fake;
 #[path = "support/script.rs"]

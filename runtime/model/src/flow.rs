@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use crate::ids::{HandlerName, Instance};
 use crate::limits::Limits;
+use crate::mechanism::{Mechanism, works};
 
 pub use overlay::{Effects, Emission, OutgoingMessage, Overlay};
 
@@ -179,12 +180,8 @@ impl Tree {
         }
         let instance = self.calls[call.0].instance.clone();
         match self.holders.get(&instance).copied() {
-            Some(holder) if !self.is_ancestor(holder, call) => {
-                if self.waits_for(holder, call) {
-                    Turn::Deadlock
-                } else {
-                    Turn::Wait
-                }
+            Some(holder) if !self.is_ancestor(holder, call) && works(Mechanism::InstanceOwnership) => {
+                if self.waits_for(holder, call) { Turn::Deadlock } else { Turn::Wait }
             }
             Some(_) | None => {
                 self.holders.insert(instance, call);
@@ -222,6 +219,10 @@ impl Tree {
     /// Ends a call that said no: everything that it and its calls did is gone, and its running calls with it.
     pub fn discard(&mut self, call: CallId) {
         if self.is_discarded(call) {
+            return;
+        }
+        if !works(Mechanism::RejectionDiscards) {
+            let _ = self.finish(call, Effects::default());
             return;
         }
         let doomed: Vec<CallId> = (0..self.calls.len()).map(CallId).filter(|id| self.is_ancestor(call, *id)).collect();

@@ -9,6 +9,7 @@
 //! | [`request`] | what an entry turns into |
 //! | [`outcome`] | the one record every request ends with |
 //! | [`limits`] | every bound, by name |
+//! | [`mechanism`] | what upholds the contract, with switches for tests |
 //! | [`flow`] | the tree of calls of one request: overlays, read set, who may run when |
 //!
 //! **Invariant:** no `async`, no clock, no randomness, no I/O. Time comes in as a value.
@@ -17,6 +18,7 @@ pub mod expression;
 pub mod flow;
 pub mod ids;
 pub mod limits;
+pub mod mechanism;
 pub mod outcome;
 pub mod request;
 pub mod slot;

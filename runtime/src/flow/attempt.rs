@@ -18,6 +18,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
 use tokio::time::Instant;
 
 use super::Flow;
+use super::ahead::RunAhead;
 use super::trace::Traces;
 use crate::engine::Engine;
 use crate::host::Rejection;
@@ -96,6 +97,7 @@ pub(super) struct Attempt<'a, S: Store> {
     pub(super) number: u32,
     pub(super) deadline: Instant,
     pub(super) isolation: Isolation,
+    ahead: Mutex<Option<RunAhead>>,
     tree: Mutex<Tree>,
     traces: Mutex<Traces>,
     /// An async lock, since a scan notes what it saw only once it has seen it.
@@ -125,11 +127,24 @@ impl<'a, S: Store> Attempt<'a, S> {
             number,
             deadline,
             isolation: flow.isolation,
+            ahead: Mutex::default(),
             tree: Mutex::new(tree),
             traces: Mutex::default(),
             reads: AsyncMutex::default(),
             ended: Notify::new(),
         }
+    }
+
+    /// The same, with a run of the entry that began before.
+    pub(super) fn with_ahead(mut self, ahead: Option<RunAhead>) -> Self {
+        self.ahead = Mutex::new(ahead);
+        self
+    }
+
+    /// The run of the entry that began before, once.
+    pub(super) fn take_ahead(&self, call: CallId) -> Option<RunAhead> {
+        let is_entry = call == CallId::ENTRY;
+        is_entry.then(|| self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take()).flatten()
     }
 
     pub(super) fn tree(&self) -> MutexGuard<'_, Tree> {

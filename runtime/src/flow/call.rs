@@ -9,17 +9,21 @@ use futures_util::stream::FuturesUnordered;
 use tandem_model::flow::{CallId, Turn};
 use tandem_model::ids::{HandlerName, Instance, Payload, Reason, StateName};
 use tandem_model::limits::DETAIL_BYTES_MAX;
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::outcome::{CallStatus, Cause};
-use tandem_model::topology::{Handler, Isolation};
+use tandem_model::topology::Isolation;
 use tandem_proto::MESSAGE_BYTES_MAX;
 use tandem_store::Store;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span, info_span};
 
+use super::ahead::{RunAhead, declared};
 use super::attempt::{Attempt, Broken, CallEnd, CallFuture};
 use super::reads::MapRead;
 use crate::host::{Answer, EVENTS_QUEUED_MAX, Event, Finished, Invocation, Lease, Session};
+use crate::metrics::RanAhead;
+use crate::partition::ReadSet;
 use crate::telemetry;
 
 /// Takes calls that outlive the handler that made them. Bounded by the number of calls a flow may make.
@@ -66,6 +70,9 @@ impl<S: Store> Attempt<'_, S> {
             let was_discarded = self.tree().is_discarded(call);
             if matches!(end, CallEnd::Rejected(_)) {
                 self.tree().discard(call);
+                if !works(Mechanism::RejectedReads) {
+                    *self.reads.lock().await = ReadSet::default();
+                }
             }
             self.call_ended(call, status);
             if was_discarded { CallEnd::Discarded } else { end }
@@ -94,13 +101,24 @@ impl<S: Store> Attempt<'_, S> {
             self.wait_for_turn(call).await?;
             self.wait_if_contended(&instance).await?;
         }
-        let lease = self.engine.host.lease(&instance.function, call == CallId::ENTRY).await;
-        let declared = self.declared(&instance, &handler);
+        let declared = declared(self.engine, self.topology, &instance.function, &handler);
         let read_only = self.isolation == Isolation::ReadOnly || declared.isolation == Isolation::ReadOnly;
-        let states = self.prefetch(call, &instance, lease.interface()).await?;
-        check_message(&instance, payload.bytes.len(), &states)?;
-        let session = lease.invoke(self.invocation(&instance, &handler, payload, states, read_only)).await;
-        self.engine.metrics.invocation(&instance.function);
+        let (lease, session) = match self.begun_ahead(call, &instance).await? {
+            Some(RunAhead { lease, session }) => (lease, session),
+            None => {
+                let lease = self.engine.host.lease(&instance.function, call == CallId::ENTRY).await;
+                let states = self.prefetch(call, &instance, lease.interface()).await?;
+                check_message(&instance, payload.bytes.len(), &states)?;
+                let session = lease.invoke(self.invocation(&instance, &handler, payload, states, read_only)).await;
+                self.engine.metrics.invocation(&instance.function);
+                (lease, session)
+            }
+        };
+        if call == CallId::ENTRY
+            && let Some(begun) = session.begun()
+        {
+            self.held.begun(begun);
+        }
         let work = self.drive(call, &lease, session, read_only, outliving);
         match declared.timeout_ms {
             None => work.await,
@@ -111,15 +129,14 @@ impl<S: Store> Attempt<'_, S> {
         }
     }
 
-    /// What is known of a handler: by its resource, else by its worker.
-    fn declared(&self, instance: &Instance, handler: &HandlerName) -> Handler {
-        let pinned = self.topology.functions.get(&instance.function).and_then(|function| function.handlers.as_ref());
-        if let Some(found) = pinned.and_then(|handlers| handlers.get(handler)) {
-            return found.clone();
-        }
-        let told = self.engine.host.interface(&instance.function);
-        let isolation = told.and_then(|interface| interface.handlers.get(handler).copied().flatten());
-        Handler { isolation: isolation.unwrap_or_default(), timeout_ms: None }
+    /// The run that began before the flow's turn, if the states are what it began with.
+    async fn begun_ahead(&self, call: CallId, instance: &Instance) -> Result<Option<RunAhead>, Broken> {
+        let Some(ahead) = self.take_ahead(call) else { return Ok(None) };
+        let states = self.prefetch(call, instance, ahead.lease.interface()).await?;
+        let checked = ahead.begun_with(&states).await;
+        let what = checked.as_ref().err().copied().unwrap_or(RanAhead::Used);
+        self.engine.metrics.ran_ahead(&instance.function, what);
+        Ok(checked.ok())
     }
 
     async fn wait_for_turn(&self, call: CallId) -> Result<(), Broken> {
@@ -184,6 +201,8 @@ impl<S: Store> Attempt<'_, S> {
             tokio::select! {
                 biased;
                 event = session.next() => match event {
+                    // It was looked at before, where there is one.
+                    Event::Began(_) => {}
                     Event::Call { call: id, function, key, handler, payload, spawn } => {
                         let asked = Asked { function, key, handler, payload };
                         let (child, future) = self.begin_call(call, &instance, asked, outliving.clone())?;

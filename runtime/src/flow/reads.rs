@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tandem_model::flow::CallId;
 use tandem_model::ids::{Instance, StateName};
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::topology::StateKind;
 use tandem_store::keys::RowKey;
 use tandem_store::{KeyRange, Store};
@@ -33,9 +34,8 @@ impl<S: Store> Attempt<'_, S> {
         interface: Option<&Interface>,
     ) -> Result<Vec<(StateName, Option<Bytes>)>, Broken> {
         let states = interface.into_iter().flat_map(|interface| &interface.states);
-        let mut names: Vec<&StateName> =
+        let names: Vec<&StateName> =
             states.filter(|(_, kind)| **kind == StateKind::Value).map(|(name, _)| name).collect();
-        names.sort();
         let rows: Vec<Bytes> = names.iter().map(|name| self.engine.layout.state_value(instance, name)).collect();
         let values = self.read_rows(call, &rows).await?;
         Ok(names.into_iter().cloned().zip(values).collect())
@@ -61,7 +61,9 @@ impl<S: Store> Attempt<'_, S> {
                 Some(value) => value,
                 None => seen.next().and_then(|(row, seen)| {
                     let value = seen.value.clone();
-                    reads.add(row, seen);
+                    if value.is_some() || works(Mechanism::AbsenceIsRead) {
+                        reads.add(row, seen);
+                    }
                     value
                 }),
             });

@@ -158,9 +158,9 @@ pub(super) async fn run_link(
     };
     let first = first.map_err(|_| Ended::Refused("it did not say welcome in time".to_owned()))?;
     let (welcome, rest) = split_welcome(first)?;
-    let (sdk, credit) = (welcome.sdk.clone(), welcome.credit.max(1));
+    let (sdk, credit, follows) = (welcome.sdk.clone(), welcome.credit.max(1), welcome.follows);
     let interfaces = welcome::check(&host.topology(), functions, welcome).map_err(Ended::Refused)?;
-    let link = Link::new(frames);
+    let link = Link::new(frames, follows);
     let worker = Worker::new(interfaces, credit, Transport::Link(Arc::clone(&link)));
     info!(sdk, credit, functions = functions.len(), "worker connected");
     host.add(&worker);

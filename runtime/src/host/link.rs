@@ -4,7 +4,7 @@
 //! invocation than the one that it names.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -23,6 +23,10 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Cancelled invocations whose late answers are still recognised as such.
 const CANCELLED_MAX: usize = 16_384;
 
+/// Invocations that may run one behind the other before the first of them has to be known to hold. One round trip is
+/// then shared by so many.
+const AHEAD_MAX: usize = 64;
+
 /// A worker broke a rule of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -32,6 +36,8 @@ pub(super) struct Nonsense(pub(super) String);
 #[derive(Debug)]
 pub(super) struct Link {
     frames: mpsc::Sender<wire::RuntimeFrame>,
+    /// The worker knows how to run an invocation behind another.
+    follows: bool,
     sessions: Mutex<Sessions>,
 }
 
@@ -49,6 +55,8 @@ struct Open {
     events: mpsc::Sender<Event>,
     calls: HashSet<u64>,
     reads: HashSet<u64>,
+    /// It follows another invocation, and has not said that it began.
+    is_behind: bool,
 }
 
 /// One invocation on a link. Dropping it before its end cancels it.
@@ -56,12 +64,27 @@ struct Open {
 pub(super) struct SessionHandle {
     link: Arc<Link>,
     id: u64,
+    /// How many invocations before it run ahead like it.
+    ahead: usize,
+}
+
+/// An invocation that another one can follow, on the states that it leaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Begun {
+    link: Weak<Link>,
+    id: u64,
+    ahead: usize,
 }
 
 impl Link {
-    /// A link that writes to `frames`.
-    pub(super) fn new(frames: mpsc::Sender<wire::RuntimeFrame>) -> Arc<Self> {
-        Arc::new(Self { frames, sessions: Mutex::default() })
+    /// A link that writes to `frames`, to a worker that understands `follows` or not.
+    pub(super) fn new(frames: mpsc::Sender<wire::RuntimeFrame>, follows: bool) -> Arc<Self> {
+        Arc::new(Self { frames, follows, sessions: Mutex::default() })
+    }
+
+    /// Whether that invocation is one of this link, and may be followed.
+    pub(super) fn carries(self: &Arc<Self>, begun: &Begun) -> bool {
+        self.follows && begun.ahead < AHEAD_MAX && Weak::ptr_eq(&begun.link, &Arc::downgrade(self))
     }
 
     fn lock(&self) -> MutexGuard<'_, Sessions> {
@@ -69,12 +92,18 @@ impl Link {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts an invocation.
-    pub(super) async fn start(self: &Arc<Self>, invocation: Invocation) -> (SessionHandle, mpsc::Receiver<Event>) {
+    /// Starts an invocation, perhaps behind another one of this link.
+    pub(super) async fn start(
+        self: &Arc<Self>,
+        invocation: Invocation,
+        behind: Option<&Begun>,
+    ) -> (SessionHandle, mpsc::Receiver<Event>) {
         let (events, receiver) = mpsc::channel(EVENTS_QUEUED_MAX);
-        let id = self.lock().open(events);
-        self.send(wire::runtime_frame::Frame::Invoke(invoke_frame(id, invocation))).await;
-        (SessionHandle { link: Arc::clone(self), id }, receiver)
+        let id = self.lock().open(events, behind.is_some());
+        let frame = wire::Invoke { follows: behind.map(|begun| begun.id), ..invoke_frame(id, invocation) };
+        self.send(wire::runtime_frame::Frame::Invoke(frame)).await;
+        let ahead = behind.map_or(0, |begun| begun.ahead + 1);
+        (SessionHandle { link: Arc::clone(self), id, ahead }, receiver)
     }
 
     async fn send(&self, frame: wire::runtime_frame::Frame) {
@@ -116,15 +145,19 @@ impl Link {
             }
             Some(Frame::Call(call)) => {
                 let (invocation, id) = (call.invocation_id, call.call_id);
-                let once = |open: &mut Open| once(&mut open.calls, id, "call");
+                let once = |open: &mut Open| has_begun(open).and_then(|()| once(&mut open.calls, id, "call"));
                 let flooded = self.lock().deliver(invocation, call_event(call), once, false)?;
                 self.cancel_if(flooded, invocation);
             }
             Some(Frame::Read(read)) => {
                 let (invocation, id) = (read.invocation_id, read.read_id);
-                let once = |open: &mut Open| once(&mut open.reads, id, "read");
+                let once = |open: &mut Open| has_begun(open).and_then(|()| once(&mut open.reads, id, "read"));
                 let flooded = self.lock().deliver(invocation, read_event(read)?, once, false)?;
                 self.cancel_if(flooded, invocation);
+            }
+            Some(Frame::Began(began)) => {
+                let states = began.states.into_iter().map(|state| (state.state, state.value)).collect();
+                self.lock().deliver(began.invocation_id, Event::Began(states), begin, false)?;
             }
             Some(Frame::Credit(credit)) => return Ok(credit.invocations),
             Some(Frame::Welcome(_)) => return nonsense("it said welcome twice"),
@@ -135,14 +168,14 @@ impl Link {
 }
 
 impl Sessions {
-    fn open(&mut self, events: mpsc::Sender<Event>) -> u64 {
+    fn open(&mut self, events: mpsc::Sender<Event>, is_behind: bool) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         if let Some(why) = &self.closed {
             // The queue is new, so there is room.
             let _ = events.try_send(Event::Lost(why.clone()));
         } else {
-            self.open.insert(id, Open { events, calls: HashSet::new(), reads: HashSet::new() });
+            self.open.insert(id, Open { events, calls: HashSet::new(), reads: HashSet::new(), is_behind });
         }
         id
     }
@@ -188,11 +221,25 @@ impl Sessions {
     }
 }
 
+/// An invocation that follows another one says once that it begins, and nothing before.
+fn begin(open: &mut Open) -> Result<(), Nonsense> {
+    if std::mem::take(&mut open.is_behind) { Ok(()) } else { Err(Nonsense("it began an invocation twice".to_owned())) }
+}
+
+fn has_begun(open: &Open) -> Result<(), Nonsense> {
+    if open.is_behind { Err(Nonsense("it asked for something before it began".to_owned())) } else { Ok(()) }
+}
+
 fn once(ids: &mut HashSet<u64>, id: u64, what: &str) -> Result<(), Nonsense> {
     if ids.insert(id) { Ok(()) } else { Err(Nonsense(format!("it used {what} id {id} twice in one invocation"))) }
 }
 
 impl SessionHandle {
+    /// Where another invocation can follow this one.
+    pub(super) fn begun(&self) -> Begun {
+        Begun { link: Arc::downgrade(&self.link), id: self.id, ahead: self.ahead }
+    }
+
     pub(super) async fn answer(&self, answer: Answer) {
         self.link.send(answer_frame(self.id, answer)).await;
     }
@@ -251,6 +298,7 @@ fn invoke_frame(invocation_id: u64, invocation: Invocation) -> wire::Invoke {
         traceparent: invocation.traceparent,
         states: invocation.states.into_iter().map(state).collect(),
         read_only: invocation.read_only,
+        follows: None,
     }
 }
 

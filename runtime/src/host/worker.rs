@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
 
 use super::http::HttpWorker;
-use super::link::{Link, SessionHandle};
-use super::{Answer, Host, Interface, Invocation, Session};
+use super::link::{Begun, Link, SessionHandle};
+use super::{AHEAD_SHARE, Answer, Host, Interface, Invocation, Session};
 
 /// How invocations travel to a worker.
 #[derive(Debug)]
@@ -28,12 +28,15 @@ pub(crate) struct Worker {
     transport: Transport,
     busy: AtomicUsize,
     credit: AtomicI64,
+    /// The credit that it gave in all.
+    granted: AtomicI64,
 }
 
 impl Worker {
     pub(super) fn new(interfaces: HashMap<FunctionName, Interface>, credit: u32, transport: Transport) -> Arc<Self> {
-        let (busy, credit) = (AtomicUsize::new(0), AtomicI64::new(i64::from(credit)));
-        Arc::new(Self { interfaces, transport, busy, credit })
+        let (busy, credit) = (AtomicUsize::new(0), i64::from(credit));
+        let (credit, granted) = (AtomicI64::new(credit), AtomicI64::new(credit));
+        Arc::new(Self { interfaces, transport, busy, credit, granted })
     }
 
     /// What it runs.
@@ -50,11 +53,23 @@ impl Worker {
         self.credit.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether so much credit is left that an invocation may run ahead of its turn.
+    pub(super) fn has_credit_ahead(&self) -> bool {
+        let granted = self.granted.load(Ordering::Relaxed);
+        self.credit.load(Ordering::Relaxed) * AHEAD_SHARE as i64 > granted
+    }
+
+    /// Whether that invocation runs on it, and others may follow it.
+    pub(super) fn carries(&self, begun: &Begun) -> bool {
+        matches!(&self.transport, Transport::Link(link) if link.carries(begun))
+    }
+
     pub(super) fn busy(&self) -> usize {
         self.busy.load(Ordering::Relaxed)
     }
 
     pub(super) fn add_credit(&self, invocations: u32) {
+        self.granted.fetch_add(i64::from(invocations), Ordering::Relaxed);
         self.credit.fetch_add(i64::from(invocations), Ordering::Relaxed);
     }
 
@@ -95,7 +110,7 @@ impl Lease {
     pub(crate) async fn invoke(&self, invocation: Invocation) -> Session {
         match &self.worker.transport {
             Transport::Link(link) => {
-                let (handle, events) = link.start(invocation).await;
+                let (handle, events) = link.start(invocation, None).await;
                 Session { events, answers: Answers::Link(handle) }
             }
             Transport::Http(worker) => {
@@ -103,6 +118,14 @@ impl Lease {
                 Session { events, answers: Answers::Http(answers, guard) }
             }
         }
+    }
+
+    /// Starts an invocation behind one of the same instance, on the same worker, before its states are known. Its first
+    /// event is [`super::Event::Began`], unless it is its last.
+    pub(crate) async fn invoke_behind(&self, invocation: Invocation, begun: &Begun) -> Option<Session> {
+        let Transport::Link(link) = &self.worker.transport else { return None };
+        let (handle, events) = link.start(invocation, Some(begun)).await;
+        Some(Session { events, answers: Answers::Link(handle) })
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_model::ids::Timestamp;
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_store::{Commit, CommitResult, Error, RangeRead, Read, Snapshot, Store};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,11 @@ impl<S: Store> Partition<S> {
         loop {
             while let Some((group, commit)) = self.next_commit() {
                 let started = Instant::now();
+                if !works(Mechanism::ReleaseAfterDurable) {
+                    self.settle(group, Ended::Durable(Timestamp::ZERO), started.elapsed());
+                    self.commit(commit).await;
+                    continue;
+                }
                 let ended = self.commit(commit).await;
                 self.settle(group, ended, started.elapsed());
             }
@@ -67,6 +73,9 @@ impl<S: Store> Partition<S> {
         match self.store.commit(commit).await {
             Ok(CommitResult::Committed(timestamp)) => Ended::Durable(timestamp),
             Ok(CommitResult::Conflict(keys)) => Ended::Conflict(keys),
+            Ok(CommitResult::Undetermined(_)) if !works(Mechanism::UndeterminedDecided) => {
+                Ended::Durable(Timestamp::ZERO)
+            }
             Ok(CommitResult::Undetermined(why)) => {
                 warn!(why, "commit undetermined, looking up its request record");
                 self.decide(&primary, written.as_ref()).await
@@ -85,7 +94,8 @@ impl<S: Store> Partition<S> {
         loop {
             let found = async {
                 let snapshot = self.store.snapshot().await?;
-                Ok(snapshot.get(primary).await?.as_ref() == written)
+                let found = snapshot.get(primary).await?;
+                Ok(found.as_ref() == written || (found.is_some() && !works(Mechanism::OwnRecord)))
             };
             let failed: Error = match found.await {
                 // Its exact timestamp is not known, and a later one would hide writes in between.
@@ -117,7 +127,7 @@ impl<S: Store> Partition<S> {
         }
     }
 
-    fn settle_durable(&self, group: Group, timestamp: Timestamp, took: Duration) {
+    fn settle_durable(&self, mut group: Group, timestamp: Timestamp, took: Duration) {
         let mut inner = self.lock();
         inner.durable_version = group.last_version;
         inner.committed.push_back((group.last_version, timestamp));
@@ -127,6 +137,9 @@ impl<S: Store> Partition<S> {
         let floor = inner.floor();
         inner.sealed.forget_until(floor);
         drop(inner);
+        if !works(Mechanism::ReleaseOrder) {
+            group.flows.reverse();
+        }
         let flows = group.flows.len();
         let mut messages = Vec::new();
         for mut flow in group.flows {
@@ -163,7 +176,8 @@ impl<S: Store> Partition<S> {
         inner.epoch += 1;
         let durable = inner.durable_version;
         inner.sealed.drop_above(durable);
-        let later: Vec<Group> = inner.queue.drain(..).collect();
+        let later: Vec<Group> =
+            if works(Mechanism::LaterGroupsFall) { inner.queue.drain(..).collect() } else { Vec::new() };
         drop(inner);
         let later = later.into_iter().flat_map(|group| group.flows).map(|flow| (flow, false));
         group.flows.into_iter().map(|flow| (flow, true)).chain(later).collect()
@@ -179,6 +193,7 @@ impl Inner {
             for (row, seen) in flow.reads.rows() {
                 let seen_at = match seen.source {
                     Source::Base => flow.base,
+                    Source::Sealed(_) if !works(Mechanism::StoreSealedReads) => continue,
                     // A flow of this very group wrote it: the order within the group was validated when sealing.
                     Source::Sealed(version) if version > self.durable_version => continue,
                     Source::Sealed(version) => self.committed_at(version),
@@ -189,9 +204,10 @@ impl Inner {
                 }
             }
             let seen_at = flow.base;
-            ranges.extend(flow.reads.ranges().iter().map(|seen| RangeRead { range: seen.range.clone(), seen_at }));
+            let seen_ranges = flow.reads.ranges().iter().filter(|_| works(Mechanism::StoreRanges));
+            ranges.extend(seen_ranges.map(|seen| RangeRead { range: seen.range.clone(), seen_at }));
         }
-        let reads = reads.into_iter();
+        let reads = reads.into_iter().filter(|_| works(Mechanism::StoreReads));
         let reads =
             reads.map(|(key, (seen_at, value))| Read { key: key.clone(), seen_at, value: value.clone() }).collect();
         let primary = group.flows.first().map(|flow| flow.record_row.clone()).unwrap_or_default();

@@ -1,8 +1,10 @@
 //! What a flow read, so that it can be checked whether it is still true.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_store::KeyRange;
 
 use super::sealed::SealedRows;
@@ -41,9 +43,18 @@ pub(crate) struct SeenRange {
 }
 
 impl ReadSet {
-    /// Notes a row. The first note of a row stays: it is the one that has to hold for the longest.
+    /// Notes a row. Of two notes the older view's stays: it is the one that has to hold for the longest. That need not be
+    /// the first one that comes, since a read may still be on its way while the view moves to the present.
     pub(crate) fn add(&mut self, row: Bytes, seen: Seen) {
-        self.rows.entry(row).or_insert(seen);
+        match self.rows.entry(row) {
+            Entry::Occupied(mut noted) if seen.at < noted.get().at => {
+                noted.insert(seen);
+            }
+            Entry::Occupied(_) => {}
+            Entry::Vacant(place) => {
+                place.insert(seen);
+            }
+        }
     }
 
     /// Notes a range, and which of its rows were seen in sealed flows (in key order).
@@ -86,10 +97,11 @@ impl ReadSet {
 
     /// Rows of it that a flow wrote which was sealed after they were read.
     pub(crate) fn changed(&self, sealed: &SealedRows) -> Vec<Bytes> {
-        let rows = self.rows.iter().filter(|(row, seen)| sealed.is_changed(row, seen.at)).map(|(row, _)| row.clone());
+        let rows = self.rows.iter().filter(|_| works(Mechanism::SealingReads));
+        let rows = rows.filter(|(row, seen)| sealed.is_changed(row, seen.at)).map(|(row, _)| row.clone());
         let changed_in =
             |seen: &SeenRange| sealed.changed_in(seen.range.bounds(), seen.at).cloned().collect::<Vec<_>>();
-        let in_ranges = self.ranges.iter().flat_map(changed_in);
+        let in_ranges = self.ranges.iter().filter(|_| works(Mechanism::SealingRanges)).flat_map(changed_in);
         rows.chain(in_ranges).collect()
     }
 }
@@ -121,6 +133,18 @@ mod tests {
         let ranges: Vec<KeyRange> = reads.ranges().iter().map(|seen| seen.range.clone()).collect();
         assert_eq!(ranges, expected);
         assert_eq!(reads.get(&row("m")), Some(&seen));
+    }
+
+    #[test]
+    fn a_read_that_was_overtaken_by_a_younger_one_still_has_to_hold() {
+        let mut reads = ReadSet::default();
+        let seen = |at, value| Seen { source: Source::Base, value: Some(row(value)), at };
+        reads.add(row("k"), seen(8, "new"));
+        reads.add(row("k"), seen(4, "old"));
+        reads.add(row("k"), seen(6, "old"));
+        let mut sealed = SealedRows::default();
+        sealed.insert(row("k"), 5, Some(row("new")));
+        assert_eq!(reads.changed(&sealed), [row("k")]);
     }
 
     #[test]

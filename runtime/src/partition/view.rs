@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_store::{Error, KeyRange, Snapshot, Store};
 
 use super::reads::{Seen, Source, successor};
@@ -120,7 +121,7 @@ impl<S: Store> View<S> {
     pub(crate) fn extend(&self, reads: &ReadSet) -> Result<(), Vec<Bytes>> {
         let inner = self.partition.lock();
         let changed = if inner.epoch == self.epoch { reads.changed(&inner.sealed) } else { Vec::new() };
-        if changed.is_empty() {
+        if changed.is_empty() || !works(Mechanism::ViewExtension) {
             self.version.store(inner.next_version - 1, Ordering::Release);
             return Ok(());
         }

@@ -29,6 +29,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use fjall::Readable as _;
 use tandem_model::ids::Timestamp;
+use tandem_model::mechanism::Works;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::memory::{UnixMillis, system_unix_ms};
@@ -43,6 +44,9 @@ use directory::Engine;
 
 /// How many commits may wait for the commit thread. More wait in [`Store::commit`].
 const QUEUE_COMMITS: usize = 1_024;
+
+/// Commits that are written together at most. More do not make a sync cheaper.
+const GROUP_COMMITS_MAX: usize = 512;
 
 const MIB: u64 = 1 << 20;
 
@@ -65,6 +69,8 @@ pub struct Options {
     /// How many changed keys are remembered at most to validate commits. A flow that is older than what is remembered
     /// conflicts, and runs again.
     pub window_keys: usize,
+    /// How many commits share one sync at most. 1 shows what a commit costs by itself.
+    pub group_commits_max: usize,
     /// Where the wall time in timestamps comes from.
     pub unix_ms: UnixMillis,
     /// How much room there is. `None` asks the file system.
@@ -80,6 +86,7 @@ impl Default for Options {
             reserve_bytes: 256 * MIB,
             worker_threads: 2,
             window_keys: 200_000,
+            group_commits_max: GROUP_COMMITS_MAX,
             unix_ms: Arc::new(system_unix_ms),
             free_space: None,
         }
@@ -95,6 +102,7 @@ impl fmt::Debug for Options {
             .field("reserve_bytes", &self.reserve_bytes)
             .field("worker_threads", &self.worker_threads)
             .field("window_keys", &self.window_keys)
+            .field("group_commits_max", &self.group_commits_max)
             .finish_non_exhaustive()
     }
 }
@@ -196,7 +204,12 @@ impl EmbeddedStore {
             Arc::new(Shared { current: Mutex::new(view), stopped: OnceLock::new(), counters: Counters::default() });
         let (requests, queue) = mpsc::channel(QUEUE_COMMITS);
         let committer = Committer::new(engine, Arc::clone(&shared), last, &path, options);
-        let thread = std::thread::Builder::new().name("tandem-commit".to_owned()).spawn(move || committer.run(queue));
+        let works = Works::here();
+        let run = move || {
+            works.carry_over();
+            committer.run(queue);
+        };
+        let thread = std::thread::Builder::new().name("tandem-commit".to_owned()).spawn(run);
         let thread = thread.map_err(|error| Error::Unavailable(format!("failed to start a thread: {error}")))?;
         Ok(Self { handle: Arc::new(Handle { path, shared, requests: Some(requests), thread: Some(thread) }) })
     }

@@ -83,6 +83,24 @@ async fn nothing_leaves_before_the_commit() {
     assert_eq!(stage.emitted().await, [1]);
 }
 
+// To see it fail: in `Runtime::answered` answer with any record that is there, also with one that is only sealed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeated_request_is_not_answered_before_the_commit_either() {
+    let store = HeldStore::new(MemoryStore::new());
+    let stage = Stage::start(store.clone()).await;
+    store.hold();
+    let to = node("a", vec![Step::Add(1)]);
+    let first = stage.submit("r-1", &to).await.unwrap();
+    store.until_waiting().await;
+    let mut again = stage.submit("r-1", &to).await.unwrap();
+    assert!(again.outcome.try_recv().is_err());
+    let other_body = stage.submit("r-1", &node("a", vec![Step::Add(2)])).await;
+    assert!(matches!(other_body, Err(tandem_runtime::runtime::NotAccepted::Mismatch { .. })));
+    store.let_go();
+    assert!(!ended(first).await.repeated && ended(again).await.repeated);
+    assert_eq!(stage.value("a").await, Some(1));
+}
+
 // To see it fail: in `Partition::commit` take `Undetermined` for durable (before), or for a conflict without looking
 // whether the flow has a record already (after; `Flow::open`).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -147,7 +147,7 @@ pub(crate) fn good_welcome() -> wire::Welcome {
         handlers: handlers.map(|(name, isolation)| wire::HandlerInfo { name: name.to_owned(), isolation }).into(),
         states: states.map(|(name, kind)| wire::StateInfo { name: name.to_owned(), kind: kind.into() }).into(),
     };
-    wire::Welcome { version: 1, sdk: "fake".to_owned(), functions: vec![info], credit: 100 }
+    wire::Welcome { version: 1, sdk: "fake".to_owned(), functions: vec![info], credit: 100, follows: false }
 }
 
 /// A result with a write of the value.

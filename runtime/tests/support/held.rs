@@ -1,4 +1,7 @@
-//! A store whose commits wait until the test lets them go.
+//! A store whose commits wait until the test lets them go, and that refuses one when the test says so.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tandem_model::ids::Timestamp;
 use tandem_store::{Commit, CommitResult, Error, Store};
@@ -10,12 +13,13 @@ pub(crate) struct HeldStore<S> {
     store: S,
     open: watch::Sender<bool>,
     waiting: watch::Sender<usize>,
+    refusals: Arc<AtomicUsize>,
 }
 
 impl<S: Store> HeldStore<S> {
     /// Open at first.
     pub(crate) fn new(store: S) -> Self {
-        Self { store, open: watch::Sender::new(true), waiting: watch::Sender::new(0) }
+        Self { store, open: watch::Sender::new(true), waiting: watch::Sender::new(0), refusals: Arc::default() }
     }
 
     /// From now on commits wait.
@@ -25,6 +29,11 @@ impl<S: Store> HeldStore<S> {
 
     pub(crate) fn let_go(&self) {
         self.open.send_replace(true);
+    }
+
+    /// The next commit that gets through the gate is a conflict, of whatever.
+    pub(crate) fn refuse_next(&self) {
+        self.refusals.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Returns once a commit waits at the gate.
@@ -48,6 +57,10 @@ impl<S: Store> Store for HeldStore<S> {
         self.waiting.send_modify(|waiting| *waiting += 1);
         self.open.subscribe().wait_for(|open| *open).await.expect("we hold the sender");
         self.waiting.send_modify(|waiting| *waiting -= 1);
+        let one_less = |refusals: usize| refusals.checked_sub(1);
+        if self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
+            return Ok(CommitResult::Conflict(vec![commit.primary]));
+        }
         self.store.commit(commit).await
     }
 }

@@ -37,10 +37,18 @@ pub(crate) enum Step {
     Entry(String),
     /// Results in the number of entries.
     Count,
+    /// Results in the value of the entry with the smallest key, -1 if there is none; looks at no other entry.
+    First,
+    /// Results in the value of the entry with the greatest key, -1 if there is none; looks at no other entry.
+    Last,
     /// Results in the attempt's number.
     Attempt,
     /// Results in what the callee returned.
     Call(To),
+    /// Puts what the callee returned behind the result, as a decimal digit.
+    Digit(To),
+    /// Results in the sum of what `run` of `node` returned on all instances that the keys of the entries name.
+    Each(Vec<Self>),
     /// Results in the sum of what the callees returned. They run at the same time.
     Together(Vec<To>),
     /// Results in what the callee returned, -1 if it said no.
@@ -70,6 +78,8 @@ pub(crate) enum Step {
     Await(String, u64),
     /// Only on this attempt.
     OnAttempt(u32, Vec<Self>),
+    /// Only if the result is this.
+    When(i64, Vec<Self>),
 }
 
 /// Whom to call, and what it should do.
@@ -165,6 +175,8 @@ async fn one(ctx: &Ctx<Cells>, step: Step, result: i64) -> Result<i64> {
         Step::Read => return state.value.get_or_default().await,
         Step::Entry(key) => return Ok(state.entries.get(&key).await?.unwrap_or(-1)),
         Step::Count => return Ok(i64::try_from(state.entries.scan(..).await?.len())?),
+        Step::First => return Ok(state.entries.first(.., 1).await?.first().map_or(-1, |(_, value)| *value)),
+        Step::Last => return Ok(state.entries.last(.., 1).await?.first().map_or(-1, |(_, value)| *value)),
         Step::Attempt => return Ok(i64::from(ctx.attempt())),
         Step::Need(least) => {
             let total = state.value.get_or_default().await? + result;
@@ -184,18 +196,25 @@ async fn one(ctx: &Ctx<Cells>, step: Step, result: i64) -> Result<i64> {
             leaving.0 = None;
         }
         Step::OnAttempt(attempt, steps) if ctx.attempt() == attempt => return play(ctx, steps, result).await,
-        Step::AtMost(_) | Step::OnAttempt(..) => {}
+        Step::When(expected, steps) if result == expected => return play(ctx, steps, result).await,
+        Step::AtMost(_) | Step::OnAttempt(..) | Step::When(..) => {}
         Step::Emit(egress, number) => ctx.emit(egress, number),
         Step::EmitBytes(egress, bytes) => ctx.emit(egress, "x".repeat(bytes)),
-        call => return others(ctx, call).await,
+        call => return others(ctx, call, result).await,
     }
     Ok(result)
 }
 
 /// Steps that have to do with other instances.
-async fn others(ctx: &Ctx<Cells>, step: Step) -> Result<i64> {
+async fn others(ctx: &Ctx<Cells>, step: Step, result: i64) -> Result<i64> {
     match step {
         Step::Call(to) => call(ctx, &to).await,
+        Step::Digit(to) => Ok(10 * result + call(ctx, &to).await?),
+        Step::Each(steps) => {
+            let entries = ctx.state.entries.scan(..).await?;
+            let all: Vec<To> = entries.iter().map(|(key, _)| node(key, steps.clone())).collect();
+            Ok(try_join_all(all.iter().map(|to| call(ctx, to))).await?.into_iter().sum())
+        }
         Step::Together(all) => Ok(try_join_all(all.iter().map(|to| call(ctx, to))).await?.into_iter().sum()),
         Step::Handle(to) => match call(ctx, &to).await {
             Err(error) if error.rejection().is_some() => Ok(-1),

@@ -6,26 +6,25 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::{FutureExt, Stream};
+use futures_util::Stream;
+use futures_util::future::AbortHandle;
 use prost::Message;
 use tandem_proto::function::v1alpha1 as proto;
 use tandem_proto::function::v1alpha1::runtime_frame::Frame as RuntimeFrame;
 use tandem_proto::function::v1alpha1::worker_frame::Frame as WorkerFrame;
 use tandem_proto::{FUNCTION_PROTOCOL_VERSION_MAX, FUNCTION_PROTOCOL_VERSION_MIN};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 
+use crate::chain::{self, Follow, Next, Tails};
 use crate::error::{Error, Result};
-use crate::function::{Handler, Output};
 use crate::invocation::{Invocation, Outgoing, failed};
 use crate::server::Registry;
 
@@ -47,6 +46,7 @@ pub(crate) struct Connection<I> {
     outgoing_tx: Outgoing,
     outgoing: mpsc::UnboundedReceiver<(u64, WorkerFrame)>,
     running: HashMap<u64, Running>,
+    tails: Tails,
     /// Frames of the connection itself, and one that did not fit into the last message.
     ready: Vec<proto::WorkerFrame>,
     welcomed: bool,
@@ -58,7 +58,7 @@ pub(crate) struct Connection<I> {
 
 struct Running {
     invocation: Arc<Invocation>,
-    task: AbortHandle,
+    abort: AbortHandle,
 }
 
 impl<I> Connection<I> {
@@ -75,6 +75,7 @@ impl<I> Connection<I> {
             outgoing_tx,
             outgoing,
             running: HashMap::new(),
+            tails: Tails::default(),
             ready: Vec::new(),
             welcomed: false,
             over: false,
@@ -118,7 +119,13 @@ impl<I> Connection<I> {
         tracing::info!(runtime = %hello.runtime, version, "runtime attached");
         let functions = self.registry.infos();
         let credit = self.registry.credit();
-        self.push(WorkerFrame::Welcome(proto::Welcome { version, sdk: SDK.to_owned(), functions, credit }));
+        self.push(WorkerFrame::Welcome(proto::Welcome {
+            version,
+            sdk: SDK.to_owned(),
+            functions,
+            credit,
+            follows: true,
+        }));
         Ok(())
     }
 
@@ -133,13 +140,31 @@ impl<I> Connection<I> {
         let found = self.registry.find(&invoke.function, &invoke.handler);
         match found {
             Ok((handler, fields)) => {
+                let follows = invoke.follows;
                 let invocation = Arc::new(Invocation::new(invoke, fields, self.outgoing_tx.clone()));
-                let task = tokio::spawn(run(handler, invocation.clone())).abort_handle();
-                self.running.insert(id, Running { invocation, task });
+                let (abort, registration) = AbortHandle::new_pair();
+                self.running.insert(id, Running { invocation: invocation.clone(), abort });
+                let next = Next { handler, invocation, abort: registration, tail: self.tails.begin(id) };
+                match follows {
+                    None => drop(tokio::spawn(chain::run(next))),
+                    Some(before) => self.follow(before, next),
+                }
             }
             Err(problem) => self.push(WorkerFrame::Finished(failed(id, Error::fatal(problem)))),
         }
         Ok(())
+    }
+
+    fn follow(&mut self, before: u64, next: Next) {
+        let invocation = next.invocation.clone();
+        match self.tails.get(before).map_or(Follow::Declined, |tail| tail.follow(Box::new(next))) {
+            Follow::Waits => {}
+            Follow::Begins(next, states) => {
+                invocation.begin(states);
+                tokio::spawn(chain::run(*next));
+            }
+            Follow::Declined => drop(invocation.finish(Err(chain::declined()))),
+        }
     }
 
     fn call_done(&mut self, done: proto::CallDone) -> Result<(), Status> {
@@ -170,7 +195,8 @@ impl<I> Connection<I> {
 
     fn cancel(&mut self, cancel: &proto::Cancel) {
         if let Some(running) = self.running.remove(&cancel.invocation_id) {
-            running.task.abort();
+            running.abort.abort();
+            self.tails.ended(cancel.invocation_id);
             // Answered, so that the runtime need not tell apart what is open and what is cancelled to count credit.
             let error = Error::fatal(format!("cancelled: {}", cancel.reason));
             self.push(WorkerFrame::Finished(failed(cancel.invocation_id, error)));
@@ -194,6 +220,9 @@ impl<I> Connection<I> {
             };
             if !known {
                 continue;
+            }
+            if matches!(frame, WorkerFrame::Finished(_)) {
+                self.tails.ended(id);
             }
             let frame = proto::WorkerFrame { frame: Some(frame) };
             let frame_bytes = frame.encoded_len();
@@ -229,7 +258,7 @@ impl<I> Connection<I> {
         // In the order in which they began, whatever the table makes of it.
         running.sort_unstable_by_key(|(id, _)| *id);
         for (_, running) in running {
-            running.task.abort();
+            running.abort.abort();
         }
     }
 }
@@ -289,15 +318,7 @@ impl<I> Drop for Connection<I> {
     }
 }
 
-async fn run(handler: &'static Handler, invocation: Arc<Invocation>) {
-    let shared = invocation.clone();
-    // The state that a panic may leave half changed is this invocation's own, which fails with it.
-    let ended = AssertUnwindSafe(async { (handler.run)(shared).await }).catch_unwind().await;
-    let result = ended.unwrap_or_else(|panic| Err::<Output, _>(panicked(&*panic)));
-    invocation.finish(result);
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> Error {
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     Error::retryable(format!("panicked: {}", text.unwrap_or("(no message)")))
 }

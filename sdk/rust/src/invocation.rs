@@ -16,6 +16,7 @@ use tandem_proto::function::v1alpha1 as proto;
 use tandem_proto::function::v1alpha1::worker_frame::Frame;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::chain::States;
 use crate::error::{Error, Result};
 use crate::function::Output;
 use crate::state::{FieldKind, FieldSpec};
@@ -66,6 +67,22 @@ pub(crate) enum Written {
 struct ValueSlot {
     bytes: Option<Bytes>,
     written: bool,
+    /// What it was before it was written.
+    before: Option<Bytes>,
+}
+
+impl ValueSlot {
+    fn set(&mut self, bytes: Option<Bytes>) {
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        if !self.written {
+            self.before = before;
+            self.written = true;
+        }
+    }
+
+    fn before(self) -> Option<Bytes> {
+        if self.written { self.before } else { self.bytes }
+    }
 }
 
 impl Invocation {
@@ -129,7 +146,7 @@ impl Invocation {
 
     pub(crate) fn set_value(&self, index: usize, bytes: Option<Bytes>) {
         if self.may_write(|| format!("write state {}", self.state_name(index))) {
-            self.progress().values[index] = ValueSlot { bytes, written: true };
+            self.progress().values[index].set(bytes);
         }
     }
 
@@ -227,16 +244,35 @@ impl Invocation {
         waiting.map(|tx| tx.send(done)).is_some() || progress.finished
     }
 
-    /// Ends the invocation: sends the result and, if it is a value, the effects.
-    pub(crate) fn finish(&self, result: Result<Output>) {
+    /// Begins an invocation that follows another one, on the states that were left to it; says so to the runtime.
+    pub(crate) fn begin(&self, states: States) {
+        let mut progress = self.progress();
+        for (slot, bytes) in progress.values.iter_mut().zip(&states) {
+            slot.bytes.clone_from(bytes);
+        }
+        drop(progress);
+        let values = self.fields.iter().zip(states).filter(|(field, _)| field.kind == FieldKind::Value);
+        let states = values.map(|(field, value)| proto::StateValue { state: field.name.to_owned(), value }).collect();
+        self.outgoing(Frame::Began(proto::Began { invocation_id: self.id(), states }));
+    }
+
+    /// The states it began with.
+    pub(crate) fn states_before(&self) -> States {
+        self.progress().values.iter().cloned().map(ValueSlot::before).collect()
+    }
+
+    /// Ends the invocation: sends the result and, if it is a value, the effects. Gives the states that it leaves.
+    pub(crate) fn finish(&self, result: Result<Output>) -> States {
         let emptied = Progress { finished: true, ..Progress::default() };
         let mut progress = std::mem::replace(&mut *self.progress(), emptied);
         let result = match progress.broken.take() {
             Some(error) => Err(error),
             None => result,
         };
-        let finished = match result {
+        let before = |values: Vec<ValueSlot>| values.into_iter().map(ValueSlot::before).collect();
+        let (finished, states) = match result {
             Ok(output) => {
+                let values = progress.values.clone();
                 let finished = proto::Finished {
                     invocation_id: self.id(),
                     result: Some(proto::finished::Result::Value(output.payload)),
@@ -244,11 +280,16 @@ impl Invocation {
                     content_type: output.content_type,
                 };
                 let bytes = finished.encoded_len();
-                if bytes <= FRAME_BYTES_MAX { finished } else { self.too_large(bytes) }
+                if bytes <= FRAME_BYTES_MAX {
+                    (finished, values.into_iter().map(|slot| slot.bytes).collect())
+                } else {
+                    (self.too_large(bytes), before(values))
+                }
             }
-            Err(error) => failed(self.id(), error),
+            Err(error) => (failed(self.id(), error), before(progress.values)),
         };
         self.outgoing(Frame::Finished(finished));
+        states
     }
 
     fn effects(&self, progress: Progress) -> Vec<proto::Effect> {

@@ -85,6 +85,7 @@
 extern crate self as tandem;
 
 mod call;
+mod chain;
 mod connection;
 mod context;
 mod error;

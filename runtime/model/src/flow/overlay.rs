@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::ids::{EgressName, HandlerName, Instance, Payload};
+use crate::mechanism::{Mechanism, works};
 
 /// What a handler returned besides its value: writes, sends, emits, in the order they were made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,7 +62,10 @@ impl Overlay {
     }
 
     /// Adds what a finished call did on top.
-    pub fn merge(&mut self, above: Self) {
+    pub fn merge(&mut self, mut above: Self) {
+        if !works(Mechanism::OverlayOrder) {
+            above.rows.retain(|row, _| !self.rows.contains_key(row));
+        }
         self.rows.extend(above.rows);
         self.messages.extend(above.messages);
         self.emissions.extend(above.emissions);

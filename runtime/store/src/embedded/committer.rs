@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use fjall::PersistMode;
 use tandem_model::ids::Timestamp;
+use tandem_model::mechanism::{Mechanism, works};
 use tokio::sync::{mpsc, oneshot};
 
 use super::directory::{Engine, LAST_COMMIT};
@@ -20,8 +21,6 @@ use super::{FreeSpace, Options, Shared, View, add};
 use crate::memory::next_timestamp;
 use crate::{Commit, CommitResult, Error};
 
-/// Commits that are written together at most. More do not make a sync cheaper.
-const GROUP_COMMITS: usize = 512;
 /// Bytes that are written together at most, unless one commit alone has more.
 const GROUP_BYTES: u64 = 16 << 20;
 
@@ -82,7 +81,7 @@ impl Committer {
     pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let _watch = Watch(Arc::clone(&self.shared));
         while let Some(first) = requests.blocking_recv() {
-            let group = take_group(first, &mut requests);
+            let group = take_group(first, &mut requests, self.options.group_commits_max);
             self.commit(group);
         }
     }
@@ -120,7 +119,7 @@ impl Committer {
             return Err(Error::Damaged(problem));
         }
         let conflicts = self.window.conflicts(&commit);
-        if !conflicts.is_empty() {
+        if !conflicts.is_empty() && works(Mechanism::EmbeddedWindow) {
             group.conflicts += 1;
             return Ok(CommitResult::Conflict(conflicts));
         }
@@ -147,7 +146,8 @@ impl Committer {
         if group.writes.is_empty() {
             return Ok(());
         }
-        let mut batch = self.engine.database.batch().durability(Some(PersistMode::SyncAll));
+        let sync = works(Mechanism::EmbeddedSync).then_some(PersistMode::SyncAll);
+        let mut batch = self.engine.database.batch().durability(sync);
         for (key, value) in group.writes {
             match value {
                 Some(value) => batch.insert(&self.engine.rows, &key[..], &value[..]),
@@ -218,10 +218,10 @@ impl NoRoom {
     }
 }
 
-fn take_group(first: Request, requests: &mut mpsc::Receiver<Request>) -> Vec<Request> {
+fn take_group(first: Request, requests: &mut mpsc::Receiver<Request>, commits_max: usize) -> Vec<Request> {
     let mut bytes = written_bytes(&first.commit);
     let mut group = vec![first];
-    while group.len() < GROUP_COMMITS && bytes < GROUP_BYTES {
+    while group.len() < commits_max && bytes < GROUP_BYTES {
         let Ok(next) = requests.try_recv() else { break };
         bytes += written_bytes(&next.commit);
         group.push(next);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
 
 mod calls;
+mod chain;
 mod functions;
 mod handshake;
 mod invocations;

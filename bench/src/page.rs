@@ -1,0 +1,154 @@
+//! Writes the page of the documentation: a template with prose, filled with tables, pictures and figures.
+//!
+//! In the template `{{name}}` is replaced, and `<!-- why KEY -->` to `<!-- end -->` explains the figure `KEY` if it is
+//! not reached. What is reached needs no explanation, so the text then stays in the template.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
+
+use crate::pictures;
+use crate::summary::Results;
+use crate::table;
+use crate::targets::{self, Figure};
+
+/// The prose.
+const TEMPLATE: &str = include_str!("../page.md");
+/// Pictures lie beside the page.
+const IMAGES: &str = "images";
+const WHY: &str = "<!-- why ";
+const WHY_END: &str = " -->";
+const END: &str = "<!-- end -->";
+
+/// Writes `benchmarks.md` and its pictures into the directory of the documentation.
+pub(crate) fn write(results: &Results, docs: &Path) -> anyhow::Result<()> {
+    let figures = targets::figures(results);
+    let images = docs.join(IMAGES);
+    fs::create_dir_all(&images)?;
+    for (name, chart) in pictures::all(results) {
+        fs::write(images.join(format!("{name}.svg")), chart.svg())?;
+    }
+    fs::write(docs.join("benchmarks.md"), render(TEMPLATE, results, &figures)?)?;
+    Ok(())
+}
+
+fn render(template: &str, results: &Results, figures: &[Figure]) -> anyhow::Result<String> {
+    let (mut page, reasons) = split(template)?;
+    for key in reasons.keys() {
+        let known = figures.iter().any(|figure| figure.key == *key);
+        anyhow::ensure!(known, "the template explains {key:?}, which is no figure");
+    }
+    let mut parts = BTreeMap::from([
+        ("conditions".to_owned(), conditions(results)),
+        ("figures".to_owned(), table::figures(figures)),
+        ("not reached".to_owned(), not_reached(figures, &reasons)),
+    ]);
+    for benchmark in ["b1", "b2", "b3", "b4", "open", "b6"] {
+        parts.insert(format!("table {benchmark}"), table::of(results, Some(benchmark)));
+    }
+    for (name, chart) in pictures::all(results) {
+        parts.insert(format!("picture {name}"), format!("![{}]({IMAGES}/{name}.svg)", chart.title));
+    }
+    for (name, text) in parts {
+        page = page.replace(&format!("{{{{{name}}}}}"), &text);
+    }
+    let left = page.split_once("{{").map(|(_, rest)| rest.lines().next().unwrap_or_default().to_owned());
+    match left {
+        Some(left) => anyhow::bail!("the template asks for something that is not known: {{{{{left}"),
+        None => Ok(page),
+    }
+}
+
+/// The template without its explanations, and these by the key of their figure.
+fn split(template: &str) -> anyhow::Result<(String, BTreeMap<String, String>)> {
+    let (mut page, mut reasons) = (String::new(), BTreeMap::new());
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once(WHY) {
+        let (key, after) = after.split_once(WHY_END).context("an explanation without a key")?;
+        let (text, after) = after.split_once(END).with_context(|| format!("the explanation of {key} has no end"))?;
+        page.push_str(before);
+        reasons.insert(key.to_owned(), text.trim().to_owned());
+        rest = after;
+    }
+    page.push_str(rest);
+    Ok((page.trim_end().to_owned() + "\n", reasons))
+}
+
+fn not_reached(figures: &[Figure], reasons: &BTreeMap<String, String>) -> String {
+    let missed: Vec<String> = figures
+        .iter()
+        .filter(|figure| figure.is_reached() == Some(false))
+        .map(|figure| {
+            let why = reasons.get(figure.key).filter(|why| !why.is_empty());
+            let why = why.map_or("Nobody has looked into it yet.", String::as_str);
+            format!("**{}** ({}, target {}). {why}", capital(figure.what), figure.measured(), figure.target())
+        })
+        .collect();
+    if missed.is_empty() {
+        return "Every figure that was measured is reached.".to_owned();
+    }
+    missed.join("\n\n")
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+fn conditions(results: &Results) -> String {
+    let parts: Vec<String> = results.conditions.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::targets::Bound;
+
+    fn figure(key: &'static str, value: f64) -> Figure {
+        let what = "rate of something";
+        Figure { key, what, bound: Bound::AtLeast(2.0), unit: "×", value: Some(value), made_of: String::new() }
+    }
+
+    const SMALL: &str = "# Title\n\n{{figures}}\n\n{{not reached}}\n\n<!-- why slow -->\nThe disk.\n<!-- end -->\n";
+
+    #[test]
+    fn figure_that_is_not_reached_is_explained() {
+        let page = render(SMALL, &Results::default(), &[figure("slow", 1.0)]).unwrap();
+        assert!(page.contains("| rate of something | ≥ 2× | 1.00× | **no** |"), "{page}");
+        assert!(page.ends_with("**Rate of something** (1.00×, target ≥ 2×). The disk.\n"), "{page}");
+        assert!(!page.contains("<!--"));
+    }
+
+    #[test]
+    fn figure_that_is_reached_needs_no_explanation() {
+        let page = render(SMALL, &Results::default(), &[figure("slow", 2.5)]).unwrap();
+        assert!(page.contains("| yes |") && !page.contains("The disk."), "{page}");
+        assert!(page.contains("Every figure that was measured is reached."));
+    }
+
+    #[test]
+    fn missing_explanation_is_said() {
+        let page = render("{{not reached}}", &Results::default(), &[figure("new", 1.0)]).unwrap();
+        assert!(page.contains("Nobody has looked into it yet."), "{page}");
+    }
+
+    #[test]
+    fn mistakes_of_the_template_are_found() {
+        let wrong = |template| render(template, &Results::default(), &[figure("slow", 1.0)]).unwrap_err().to_string();
+        assert!(wrong("{{nothing}}").contains("{{nothing}}"));
+        assert!(wrong("<!-- why other -->\n<!-- end -->").contains("\"other\""));
+        assert!(wrong("<!-- why slow -->\n").contains("no end"));
+    }
+
+    #[test]
+    fn template_is_complete() {
+        let results = Results::default();
+        let page = render(TEMPLATE, &results, &targets::figures(&results)).unwrap();
+        for (name, _) in pictures::all(&results) {
+            assert!(page.contains(&format!("{IMAGES}/{name}.svg")), "the picture {name} is not on the page");
+        }
+    }
+}

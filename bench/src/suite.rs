@@ -1,0 +1,124 @@
+//! Runs the cases of benchmarks, their systems in turn in each round.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::measure;
+use crate::options::Options;
+use crate::plan::{self, Benchmark, Case};
+use crate::summary::Results;
+use crate::system::System;
+use crate::system::postgres::Cluster;
+
+/// A run of the suite.
+struct Suite<'a> {
+    options: &'a Options,
+    cluster: Option<Arc<Cluster>>,
+    results: Results,
+}
+
+/// Runs the benchmarks; all, if none is named.
+pub(crate) fn run(benchmarks: &[Benchmark], options: &Options) -> anyhow::Result<Results> {
+    fs::create_dir_all(&options.directory)?;
+    let benchmarks = if benchmarks.is_empty() { &Benchmark::ALL[..] } else { benchmarks };
+    let wanted = options.systems.is_empty() || options.systems.contains(&System::Postgres);
+    let cluster = if wanted { Cluster::start(&options.directory)?.map(Arc::new) } else { None };
+    if wanted && cluster.is_none() {
+        eprintln!("PostgreSQL is not installed, so it is left out");
+    }
+    let conditions = conditions(options, cluster.as_deref());
+    let mut suite = Suite { options, cluster, results: Results { conditions, ..Results::default() } };
+    for benchmark in benchmarks {
+        suite.run_all(plan::cases(*benchmark, options))?;
+        if *benchmark == Benchmark::Open {
+            suite.open_loop()?;
+        }
+    }
+    Ok(suite.results)
+}
+
+impl Suite<'_> {
+    fn run_all(&mut self, mut cases: Vec<Case>) -> anyhow::Result<()> {
+        cases.retain(|case| self.options.only.as_ref().is_none_or(|only| case.variant.contains(only.as_str())));
+        let count = cases.len();
+        for (number, mut case) in (1..).zip(cases) {
+            case.systems.retain(|system| self.takes_part(*system));
+            let Case { variant, clients, .. } = &case;
+            eprintln!("{} {number} of {count}: {variant}, {clients} clients", case.benchmark.name());
+            self.run_case(&case)?;
+        }
+        Ok(())
+    }
+
+    fn takes_part(&self, system: System) -> bool {
+        let chosen = self.options.systems.is_empty() || self.options.systems.contains(&system);
+        chosen && (system != System::Postgres || self.cluster.is_some())
+    }
+
+    fn run_case(&mut self, case: &Case) -> anyhow::Result<()> {
+        let mut rounds = vec![Vec::new(); case.systems.len()];
+        for round in 1..=self.options.rounds {
+            for (system, rounds) in case.systems.iter().zip(&mut rounds) {
+                let load = self.options.load(case.clients, case.rate, round);
+                let directory = &self.options.directory;
+                let running = measure::start(*system, case.workload, directory, self.cluster.as_ref())?;
+                let figures = measure::measure(running, case.workload, load, directory, case.restarts);
+                let figures = figures.with_context(|| format!("{}, {}", case.variant, system.label()))?;
+                eprintln!("  round {round}: {:26} {:8.0}/s", system.label(), figures["per_second"]);
+                rounds.push(figures);
+            }
+        }
+        for (system, rounds) in case.systems.iter().zip(&rounds) {
+            self.results.add(case.benchmark.name(), &case.variant, case.clients, *system, rounds);
+        }
+        Ok(())
+    }
+
+    /// The rates of the open loop depend on what a closed loop reached.
+    fn open_loop(&mut self) -> anyhow::Result<()> {
+        if self.saturation().is_none() {
+            self.run_all(plan::saturation())?;
+        }
+        match self.saturation() {
+            Some(saturation) => self.run_all(plan::open(saturation)),
+            None => {
+                eprintln!("the open loop needs a rate to begin with, and no system was asked for one");
+                Ok(())
+            }
+        }
+    }
+
+    /// What the slowest system does at most.
+    fn saturation(&self) -> Option<f64> {
+        let variant = plan::counter().to_string();
+        let best = |system: System| {
+            let entries = self.results.entries.iter();
+            let of = entries.filter(|e| e.benchmark == "b1" && e.variant == variant && e.system == system);
+            of.filter_map(|entry| entry.median("per_second")).max_by(f64::total_cmp)
+        };
+        plan::OPEN_SYSTEMS.into_iter().filter_map(best).min_by(f64::total_cmp)
+    }
+}
+
+/// What a reader has to know about how it was measured.
+fn conditions(options: &Options, cluster: Option<&Cluster>) -> BTreeMap<String, String> {
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let postgres = cluster.map_or_else(|| "not installed".to_owned(), |cluster| cluster.version().to_owned());
+    [
+        ("cores", cores.to_string()),
+        ("processor", model.map_or("unknown", |(_, model)| model).to_owned()),
+        ("kernel", kernel.trim().to_owned()),
+        ("PostgreSQL", postgres),
+        ("seconds of a measurement", options.seconds.to_string()),
+        ("seconds of warm-up", options.warm_up.to_string()),
+        ("rounds", options.rounds.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}

@@ -1,0 +1,108 @@
+//! Runs the code of a flow that waits for its turn on the states that the one before it will leave.
+//!
+//! Flows on one instance take turns, and each needs a round trip to user code. So a flow whose predecessor in the line
+//! has begun to run is sent along behind it: the worker runs one after the other, each on the states that the one before
+//! left. When the flow has its turn, its view says what the states are. If they are those that its code began with, that
+//! run counts, as if it had been made now: a handler sees nothing but its payload, its states and the answers it gets,
+//! and answers are given only from then on. Otherwise the run is dropped, as an attempt that conflicted is, and another
+//! one is made.
+//!
+//! **Invariant:** before the comparison nothing of the run has been looked at but the states it began with.
+
+use bytes::Bytes;
+use tandem_model::ids::StateName;
+use tandem_model::topology::{Handler, Isolation, Topology};
+use tandem_store::Store;
+use tokio::time::Instant;
+use tracing::Span;
+
+use super::Flow;
+use crate::engine::Engine;
+use crate::host::{Begun, Event, Invocation, Lease, Session};
+use crate::metrics::RanAhead;
+use crate::telemetry;
+use crate::turns::{Held, Place};
+
+/// A run that began before the turn of its flow.
+pub(super) struct RunAhead {
+    pub(super) lease: Lease,
+    pub(super) session: Session,
+}
+
+impl<S: Store> Flow<S> {
+    /// Waits for the turn on the entry, and lets the code run ahead as soon as that of the flow before it has begun.
+    pub(super) async fn wait_for_entry(&self, held: &Held, place: Place) -> Option<RunAhead> {
+        let before = place.before();
+        let turn = held.wait(place);
+        tokio::pin!(turn);
+        let Some(before) = before else {
+            turn.await;
+            return None;
+        };
+        tokio::select! {
+            biased;
+            () = &mut turn => return None,
+            begun = before.wait() => {
+                let ahead = self.run_ahead(held, begun).await;
+                turn.await;
+                ahead
+            }
+        }
+    }
+
+    async fn run_ahead(&self, held: &Held, begun: &Begun) -> Option<RunAhead> {
+        if !self.is_isolation_known {
+            return None;
+        }
+        let request = &self.request;
+        let declared = declared(&self.engine, &self.topology, &request.instance.function, &request.handler);
+        if declared.isolation == Isolation::ReadOnly {
+            return None;
+        }
+        let lease = self.engine.host.lease_behind(begun, &request.instance.function)?;
+        let invocation = Invocation {
+            flow: request.flow.to_string(),
+            instance: request.instance.clone(),
+            handler: request.handler.clone(),
+            payload: request.payload.clone(),
+            attempt: 1,
+            deadline: (self.accepted + request.deadline).saturating_duration_since(Instant::now()),
+            traceparent: telemetry::outgoing(&Span::current(), request).unwrap_or_default(),
+            states: Vec::new(),
+            read_only: false,
+        };
+        let session = lease.invoke_behind(invocation, begun).await?;
+        self.engine.metrics.invocation(&request.instance.function);
+        if let Some(begun) = session.begun() {
+            held.begun(begun);
+        }
+        Some(RunAhead { lease, session })
+    }
+}
+
+impl RunAhead {
+    /// The run, if it began with these states.
+    pub(super) async fn begun_with(mut self, states: &[(StateName, Option<Bytes>)]) -> Result<Self, RanAhead> {
+        let Event::Began(mut began) = self.session.next().await else { return Err(RanAhead::Declined) };
+        began.sort_unstable();
+        let same = began.len() == states.len()
+            && began.iter().zip(states).all(|(began, (name, value))| began.0 == name.as_str() && began.1 == *value);
+        if same { Ok(self) } else { Err(RanAhead::Dropped) }
+    }
+}
+
+/// What is known of a handler: by its resource, else by its worker.
+pub(super) fn declared<S: Store>(
+    engine: &Engine<S>,
+    topology: &Topology,
+    function: &tandem_model::ids::FunctionName,
+    handler: &tandem_model::ids::HandlerName,
+) -> Handler {
+    let pinned = topology.functions.get(function).and_then(|function| function.handlers.as_ref());
+    if let Some(found) = pinned.and_then(|handlers| handlers.get(handler)) {
+        return found.clone();
+    }
+    let told = engine.host.interface(function);
+    let isolation = told.and_then(|interface| interface.handlers.get(handler).copied().flatten());
+    Handler { isolation: isolation.unwrap_or_default(), timeout_ms: None }
+}

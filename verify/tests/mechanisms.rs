@@ -1,0 +1,189 @@
+//! Each mechanism is needed: without it, a check turns red that is green with it.
+//!
+//! A check drives a whole runtime, functions included, into the situation that its mechanism is for. Everything of a
+//! check runs on one thread, so that a mechanism can be turned off for it alone. The page `docs/src/how-we-know.md` is
+//! made of the table below.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
+#![allow(dead_code, reason = "the support modules are shared by several tests")]
+
+use std::any::Any;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use tandem_model::mechanism::{Mechanism, sabotage};
+use tandem_model::outcome::FlowRecord;
+use tokio::runtime::Builder;
+
+#[path = "mechanisms/calls.rs"]
+mod calls;
+#[path = "../../runtime/tests/support/held.rs"]
+mod held;
+#[path = "mechanisms/once.rs"]
+mod once;
+#[path = "mechanisms/order.rs"]
+mod order;
+#[path = "mechanisms/release.rs"]
+mod release;
+#[path = "../../runtime/tests/support/script.rs"]
+mod script;
+#[path = "../../runtime/tests/support/stage.rs"]
+mod stage;
+
+/// What a check panics with if what the mechanism claims is not so. Any other panic is a mistake of the check.
+pub(crate) const BROKEN: &str = "the claim is broken";
+
+/// Fails because of the claim, with what was found.
+macro_rules! claim {
+    ($found:expr, $expected:expr) => {
+        let (found, expected) = (&$found, &$expected);
+        assert!(found == expected, "{}: {found:?} is not {expected:?}", crate::BROKEN);
+    };
+}
+pub(crate) use claim;
+
+/// What a flow that has to commit returned.
+pub(crate) async fn committed(flow: impl Future<Output = Arc<FlowRecord>>) -> i64 {
+    let record = flow.await;
+    stage::result(&record)
+}
+
+struct Check {
+    clause: &'static str,
+    mechanism: Mechanism,
+    module: &'static str,
+    name: &'static str,
+}
+
+/// The clause of the contract, the mechanism, and the check that needs it.
+macro_rules! checks {
+    ($($module:ident { $($clause:ident $mechanism:ident $check:ident;)* })*) => {
+        const CHECKS: &[Check] = &[$($(Check {
+            clause: stringify!($clause),
+            mechanism: Mechanism::$mechanism,
+            module: stringify!($module),
+            name: stringify!($check),
+        },)*)*];
+
+        $($(
+            #[test]
+            fn $check() {
+                prove(Mechanism::$mechanism, $module::$check);
+            }
+        )*)*
+    };
+}
+
+checks! {
+    calls {
+        C1 RejectionDiscards a_handled_rejection_undoes_what_was_called_below_it;
+        C1 OverlayOrder the_later_of_two_writes_counts;
+        C2 InstanceOwnership parallel_calls_on_one_instance_lose_no_update;
+        C2 ViewExtension user_code_never_sees_two_times_at_once;
+        C6 FreshAttempt an_attempt_leaves_nothing_to_the_next;
+    }
+    order {
+        C2 SealingReads an_update_within_one_group_is_not_lost;
+        C2 SealingRanges there_are_no_phantoms_within_one_group;
+        C2 AbsenceIsRead an_absence_that_was_read_is_protected;
+        C2 RejectedReads a_handled_no_rests_on_what_it_saw;
+        C2 SnapshotWrites the_second_writer_of_a_snapshot_runs_again;
+        C2 LaterGroupsFall what_was_built_on_a_failed_group_falls_with_it;
+        C2 EpochCompared a_view_of_what_never_was_is_void;
+        C9 StoreReads an_update_of_another_runtime_is_not_lost;
+        C9 StoreRanges there_are_no_phantoms_of_another_runtime;
+        C9 StoreSealedReads what_was_read_before_it_was_durable_is_validated_too;
+        C9 EmbeddedWindow an_update_of_another_runtime_is_not_lost_on_disk;
+    }
+    once {
+        C4 RecordWritten the_same_request_again_has_no_effect;
+        C4 RecordAbsence two_runtimes_cannot_both_run_a_request;
+        C4 DigestCompared another_body_under_the_same_id_is_refused;
+        C4 Retention a_record_is_kept_for_the_retention;
+        C4 Deadline a_flow_that_is_not_done_at_its_deadline_has_no_effect;
+        C5 UndeterminedDecided a_commit_that_was_lost_is_not_taken_for_done;
+        C5 OwnRecord the_record_of_another_run_is_not_taken_for_ones_own;
+        C5 NoCancelAfterSealing nothing_is_said_of_a_sealed_flow_before_its_commit;
+    }
+    release {
+        C3 ReleaseAfterDurable nothing_leaves_before_the_commit_is_durable;
+        C3 ReadOnlyDurable a_read_only_flow_sees_only_what_is_durable;
+        C3 EmbeddedSync what_was_answered_is_on_disk;
+        C1 MessagesWritten a_message_is_delivered;
+        C1 MessageConsumed a_message_is_consumed_with_its_effect;
+        C7 ReleaseOrder egress_records_leave_in_the_order_of_the_commits;
+        C7 LaneOrder messages_of_one_sender_run_in_order;
+        C7 VersionsReserved sequences_grow_across_restarts;
+    }
+}
+
+/// Shows that a check passes with a mechanism, and fails without it because of what the mechanism claims.
+fn prove<F: Future<Output = ()>>(mechanism: Mechanism, check: impl Fn() -> F + Copy + Send + 'static) {
+    if let Err(panic) = run(None, check) {
+        std::panic::resume_unwind(panic);
+    }
+    let Err(panic) = run(Some(mechanism), check) else { panic!("without {mechanism:?} this passes as well") };
+    let why = text_of(panic.as_ref());
+    assert!(why.contains(BROKEN), "without {mechanism:?} this fails for another reason: {why}");
+}
+
+/// Runs a check on a thread of its own.
+fn run<F: Future<Output = ()>>(
+    without: Option<Mechanism>,
+    check: impl Fn() -> F + Send + 'static,
+) -> thread::Result<()> {
+    let checking = thread::spawn(move || {
+        let _without = without.map(sabotage::without);
+        Builder::new_current_thread().enable_all().build().unwrap().block_on(check());
+    });
+    checking.join()
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text")
+}
+
+#[test]
+fn every_mechanism_has_a_check() {
+    let unchecked =
+        Mechanism::all().iter().filter(|mechanism| CHECKS.iter().all(|check| check.mechanism != **mechanism));
+    assert_eq!(unchecked.collect::<Vec<_>>(), Vec::<&Mechanism>::new());
+}
+
+/// The page of the book.
+fn page() -> String {
+    let mut page = String::from(
+        "# How we know\n\n\
+         <!-- Generated by `UPDATE_DOCS=1 cargo test -p tandem-verify --test mechanisms`: edit verify/tests/mechanisms.rs, \
+         or the claims in runtime/model/src/mechanism.rs. -->\n\n\
+         Each promise in [Guarantees](guarantees.md) is kept by mechanisms. For each of them there is a switch that only tests have \
+         (the feature `sabotage`, which no released binary has), and a check that is green with the mechanism and red \
+         without it, because of what it claims and for no other reason. So no mechanism is there for nothing, and none can be lost unseen.\n\n\
+         | clause | claim | mechanism | check |\n| --- | --- | --- | --- |\n",
+    );
+    let mut checks: Vec<&Check> = CHECKS.iter().collect();
+    checks.sort_by_key(|check| (check.clause, check.mechanism));
+    for Check { clause, mechanism, module, name } in checks {
+        let (claim, mechanism) = (mechanism.claim(), mechanism.name());
+        let row = format!("| {clause} | {claim} | `{mechanism}` | `{name}` in `verify/tests/mechanisms/{module}.rs` |");
+        writeln!(page, "{row}").unwrap();
+    }
+    page
+}
+
+#[test]
+fn the_page_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/how-we-know.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, page()).unwrap();
+    }
+    let stored = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        stored == page(),
+        "{} is stale: UPDATE_DOCS=1 cargo test -p tandem-verify --test mechanisms",
+        path.display()
+    );
+}
