@@ -81,6 +81,7 @@ checks! {
         C1 RejectionDiscards a_handled_rejection_undoes_what_was_called_below_it;
         C1 OverlayOrder the_later_of_two_writes_counts;
         C2 InstanceOwnership parallel_calls_on_one_instance_lose_no_update;
+        C2 AheadCompared code_that_ran_ahead_on_what_never_was_does_not_count;
         C2 ViewExtension user_code_never_sees_two_times_at_once;
         C6 FreshAttempt an_attempt_leaves_nothing_to_the_next;
     }

@@ -55,6 +55,8 @@ pub enum Mechanism {
     InstanceOwnership,
     /// A flow that moves its view to the present goes on only if everything that it read is still so: user code never sees two times at once.
     ViewExtension,
+    /// Code that ran before the turn of its flow counts only if it began with what the flow then sees.
+    AheadCompared,
     /// Nothing leaves before the commit is durable: no answer, no message, no egress record.
     ReleaseAfterDurable,
     /// A read-only flow reads what is durable, and nothing else.

@@ -8,7 +8,7 @@ use tandem_runtime::runtime::Options;
 use tandem_store::memory::MemoryStore;
 
 use crate::script::{Cells, Node, Other, Step, To, meet, node, other, point, reach, until};
-use crate::stage::{Stage, Worker, end_of, ended, topology};
+use crate::stage::{Stage, Worker, end_of, ended, eventually, topology};
 use crate::{claim, committed};
 
 pub(crate) async fn a_handled_rejection_undoes_what_was_called_below_it() {
@@ -90,4 +90,21 @@ pub(crate) async fn user_code_never_sees_two_times_at_once() {
     committed(stage.run("top", both.into())).await;
     reach(&go);
     claim!(ended(judging).await.record.outcome, Outcome::Committed);
+}
+
+pub(crate) async fn code_that_ran_ahead_on_what_never_was_does_not_count() {
+    let stage = Stage::memory().await;
+    let (gate, here) = (point("gate"), point("here"));
+    // Its worker believes that it has written 10; the runtime does not know the egress, and applies nothing.
+    let wait = [Step::Reach(here.clone()), Step::Await(gate.clone(), 1)];
+    let steps = wait.into_iter().chain([Step::Add(10), Step::Emit("nowhere".into(), 1)]).collect();
+    let first = stage.submit("first", &node("a", steps)).await.unwrap();
+    until(&here, 1).await;
+    let second = stage.submit("second", &node("a", vec![Step::Add(1)])).await.unwrap();
+    let sent = "tandem_runtime_invocations_total{function=\"node\"} 2";
+    eventually("both are sent to the worker", async || stage.runtime.metrics().text().contains(sent)).await;
+    reach(&gate);
+    assert_eq!(end_of(&ended(first).await.record), (Outcome::Failed, "unknown-egress"));
+    ended(second).await;
+    claim!(stage.value("a").await, Some(1));
 }
