@@ -223,7 +223,7 @@ impl<'a> Judge<'a> {
             return Err("there are too many ways to go".to_owned());
         };
         self.verdict.replayed += 1;
-        self.release(place, record, &ran);
+        self.release(place, record, &program, &ran);
         self.emitted.push((flow, ran.emits));
         Ok(ran.writes)
     }

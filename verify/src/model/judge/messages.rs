@@ -8,17 +8,20 @@ use tandem_model::request::digest;
 use tandem_store::rows::Message;
 
 use super::{Judge, Released, Sample, difference};
-use crate::model::run::Ran;
+use crate::model::run::{Ran, can_meet};
+use crate::program::{Program, Step};
 
 impl Judge<'_> {
     /// Notes the messages of a committed flow.
-    pub(super) fn release(&mut self, place: usize, record: &FlowRecord, ran: &Ran) {
+    pub(super) fn release(&mut self, place: usize, record: &FlowRecord, program: &Program, ran: &Ran) {
+        // Callees that meet on an instance run in some order, which a log does not show if they only send.
+        let has_order = !program.any(&|step| matches!(step, Step::Together(all) if can_meet(all)));
         for (from, to, delay_ms) in &ran.sends {
             let lane = (from.clone(), to.place());
             let Ok(handler) = to.handler.parse() else { continue };
             let Ok(payload) = serde_json::to_vec(&to.program) else { continue };
             let digest = digest(&handler, &Payload::json(payload));
-            if *delay_ms == 0 {
+            if *delay_ms == 0 && has_order {
                 self.lanes.entry(lane.clone()).or_default().push(digest);
             }
             let released = Released {
