@@ -170,7 +170,7 @@ impl Program {
 
     /// All instances that it may call.
     pub fn places(&self) -> Vec<String> {
-        let callees = self.steps.iter().flat_map(|step| step.callees());
+        let callees = self.steps.iter().flat_map(Step::callees);
         callees.flat_map(|to| std::iter::once(to.place()).chain(to.program.places())).collect()
     }
 }

@@ -185,6 +185,7 @@ impl Total {
     }
 
     fn tell(&self) {
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let a_minute = 60.0 * self.worlds as f64 / self.seconds.max(f64::EPSILON);
         println!(
             "{} worlds in {:.1} s, {a_minute:.0} a minute, {} bad",

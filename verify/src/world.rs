@@ -18,10 +18,13 @@
 //! | [`trace`] | what happened, to be compared and shown |
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use futures_util::StreamExt;
+use futures_util::future::select_all;
 use futures_util::stream::FuturesUnordered;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -46,12 +49,14 @@ pub mod plan;
 pub mod trace;
 pub mod workers;
 
-/// Everything that is in flight has to end so long after faults have stopped, in virtual time.
-const CONVERGENCE_MAX: Duration = Duration::from_mins(1);
 /// How often it is looked at whether messages have drained.
 const DRAIN_POLL: Duration = Duration::from_millis(200);
 /// Wait before a process that could not start is started again.
 const START_AGAIN: Duration = Duration::from_millis(100);
+/// Sets what chance decides in the world apart from what it decides in the plan.
+const WORLD: u64 = 1 << 40;
+/// Lives of the process in one world. Those that do not begin are lives, too.
+const LIVES_MAX: usize = 1_000;
 /// How long a process that is told to stop lets flows end.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 
@@ -94,7 +99,7 @@ pub fn run(plan: &Plan) -> Report {
     let mut world = World::new(plan, trace.clone());
     alarms.watch(|| world.run());
     let mut history = world.history();
-    let (end, problem) = match Observed::of(world.disk.rows()) {
+    let (end, problem) = match Observed::of_versioned(world.disk.versioned_rows()) {
         Ok(end) => (end, None),
         Err(problem) => (Observed::default(), Some(problem)),
     };
@@ -132,6 +137,13 @@ impl Clock for StoreClock {
     }
 }
 
+/// A process that runs.
+struct Process {
+    runtime: Runtime<SimulatedStore>,
+    store: SimulatedStore,
+    router: Router,
+}
+
 /// How a life ended.
 enum Ended {
     /// The process is gone; the next life begins.
@@ -144,7 +156,7 @@ enum Ended {
 
 impl<'a> World<'a> {
     fn new(plan: &'a Plan, trace: Trace) -> Self {
-        let mut random = SmallRng::seed_from_u64(plan.seed ^ 0x77_6f_72_6c_64);
+        let mut random = SmallRng::seed_from_u64(plan.seed.wrapping_add(WORLD));
         let clients = Clients::new(plan, &trace, SmallRng::from_rng(&mut random));
         let disk = SimulatedDisk::new(plan.seed);
         Self { plan, trace, disk, clients, samples: Vec::new(), problems: Vec::new(), base_ms: 0, lives: 0, random }
@@ -152,7 +164,7 @@ impl<'a> World<'a> {
 
     /// Lives, one after the other, until everything is done.
     fn run(&mut self) {
-        loop {
+        while self.lives < LIVES_MAX {
             let life_seed = self.random.random();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
             let runtime = match runtime {
@@ -174,113 +186,84 @@ impl<'a> World<'a> {
                 Ended::Stuck(why) => return self.problems.push(why),
             }
         }
+        self.problems.push(format!("no process lived long enough, in {LIVES_MAX} lives"));
     }
 
     async fn life(&mut self, seed: u64) -> Ended {
         let is_calm = self.base_ms >= self.plan.calm_after_ms;
-        let faults = if is_calm && !self.plan.stays_bad { Faults::none() } else { self.plan.faults };
-        let store = self.disk.open(faults);
         let mut random = SmallRng::seed_from_u64(seed);
         let ends = self.plan.lives.get(self.lives - 1).copied().filter(|_| !is_calm).unwrap_or(LifeEnds::Never);
-        if let LifeEnds::AtOperation(number, point) = ends {
-            store.crash_at(number, point);
-        }
         let workers = Workers::new(self.plan, &self.trace, random.random());
+        let has_rival = !is_calm && self.lives <= self.plan.rival_lives;
+        let mut processes = Vec::new();
+        for _ in 0..if has_rival { 2 } else { 1 } {
+            let store = self.disk.open(if is_calm { Faults::none() } else { self.plan.faults });
+            if let LifeEnds::AtOperation(number, point) = ends {
+                store.crash_at(number, point);
+            }
+            match self.start(store, &workers, random.random()).await {
+                Ok(process) => processes.push(process),
+                Err(ended) => return ended,
+            }
+        }
+        if has_rival {
+            self.trace.tick("rivals", "two processes work on the store");
+        }
+        self.lived(&processes, &workers, ends, random).await
+    }
+
+    async fn start(&self, store: SimulatedStore, workers: &Workers, seed: u64) -> Result<Process, Ended> {
         let options = Options {
             clock: Arc::new(StoreClock(store.clone())),
             metrics: Metrics::new(),
             dial: Arc::new(workers.clone()),
-            seed: Some(random.random()),
+            seed: Some(seed),
         };
-        let started = async {
-            let started = Runtime::start(options, store.clone(), self.plan.topology()).await;
-            started.map_err(|error| self.trace.note(&format!("start failed: {error}")))
-        };
-        let runtime = tokio::select! {
+        let started = tokio::select! {
             biased;
-            () = store.crashed() => return self.gone("crash-at-start"),
-            started = started => started,
+            () = store.crashed() => return Err(gone(&self.trace, "crash-at-start")),
+            started = Runtime::start(options, store.clone(), self.plan.topology()) => started,
         };
-        let Ok(runtime) = runtime else {
-            self.trace.count("start-failed");
-            sleep(START_AGAIN).await;
-            return Ended::Gone;
-        };
-        self.lived(&runtime, &store, &workers, ends, random).await
+        match started {
+            Ok(runtime) => {
+                let router = tandem_runtime::ingress::router(runtime.clone(), Arc::clone(runtime.metrics()));
+                Ok(Process { runtime, store, router })
+            }
+            Err(error) => {
+                self.trace.tick("start-failed", &error.to_string());
+                sleep(START_AGAIN).await;
+                Err(Ended::Gone)
+            }
+        }
     }
 
-    fn gone(&self, how: &str) -> Ended {
-        self.trace.count(how);
-        self.trace.note(how);
-        Ended::Gone
-    }
-
-    async fn lived(
-        &mut self,
-        runtime: &Runtime<SimulatedStore>,
-        store: &SimulatedStore,
-        workers: &Workers,
-        ends: LifeEnds,
-        mut random: SmallRng,
-    ) -> Ended {
-        let router = tandem_runtime::ingress::router(runtime.clone(), Arc::clone(runtime.metrics()));
-        let (calm_in, base_ms) = (self.plan.calm_after_ms.saturating_sub(self.base_ms), self.base_ms);
-        let calm = async {
-            sleep(Duration::from_millis(calm_in)).await;
-            if !self.plan.stays_bad {
-                store.set_faults(Faults::none());
-            }
-            workers.calm();
-            self.trace.note("calm");
-            std::future::pending::<()>().await;
-        };
-        let death = async {
-            match ends {
-                LifeEnds::Never | LifeEnds::AtOperation(..) => std::future::pending::<()>().await,
-                LifeEnds::KilledAfter(ms) => sleep(Duration::from_millis(ms)).await,
-                LifeEnds::StoppedAfter(ms) => {
-                    sleep(Duration::from_millis(ms)).await;
-                    self.trace.note("told to stop");
-                    self.trace.count("stopped");
-                    runtime.shut_down(STOP_GRACE).await;
-                }
-            }
-        };
-        let (disk, trace, samples) = (&self.disk, &self.trace, &mut self.samples);
-        let sampled_until_ms = self.plan.calm_after_ms;
-        let mut sampler_random = SmallRng::from_rng(&mut random);
-        let every_ms = self.plan.sample_every_ms;
-        let sampler = async {
-            loop {
-                sleep(Duration::from_millis(sampler_random.random_range(1..=every_ms))).await;
-                if trace.now_ms() > sampled_until_ms {
-                    std::future::pending::<()>().await;
-                }
-                match Observed::of(disk.rows()) {
-                    Ok(rows) => samples
-                        .push(Sample { at: trace.tick("sample", &format!("{} commits", rows.order.len())), rows }),
-                    Err(problem) => trace.alarm(&problem),
-                }
-            }
-        };
-        let trouble = workers.trouble(self.plan, base_ms, SmallRng::from_rng(&mut random));
-        let clients = &self.clients;
+    async fn lived(&mut self, processes: &[Process], workers: &Workers, ends: LifeEnds, mut random: SmallRng) -> Ended {
+        let (plan, base_ms, disk, trace, clients) = (self.plan, self.base_ms, &self.disk, &self.trace, &self.clients);
+        let looks = looks(plan, disk, trace, &mut self.samples, SmallRng::from_rng(&mut random));
+        let trouble = workers.trouble(plan, base_ms, SmallRng::from_rng(&mut random));
+        let routers: Vec<Router> = processes.iter().map(|process| process.router.clone()).collect();
+        let has_rival = processes.len() > 1;
         let done = async {
             let mut running: FuturesUnordered<_> =
-                clients.all().iter().map(|client: &Client| client.run(clients, &router)).collect();
+                clients.all().iter().map(|client: &Client| client.run(clients, &routers)).collect();
             while running.next().await.is_some() {}
-            drained(disk, trace).await
+            // Of two processes, one does not know the messages that the other released: the next life finds them.
+            if has_rival { gone(trace, "rivals-end") } else { drained(plan, disk, trace).await }
         };
-        let watchdog = watchdog(clients, trace, self.plan.calm_after_ms);
+        let rivals_end = async {
+            sleep(Duration::from_millis(plan.calm_after_ms.saturating_sub(base_ms))).await;
+            if !has_rival {
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             biased;
-            () = store.crashed() => self.gone("crash"),
-            () = death => self.gone("process-gone"),
+            () = crashed(processes) => gone(trace, "crash"),
+            () = death(ends, processes, trace) => gone(trace, "process-gone"),
             ended = done => ended,
-            stuck = watchdog => Ended::Stuck(stuck),
-            () = calm => Ended::Done,
-            () = sampler => Ended::Done,
-            () = trouble => Ended::Done,
+            () = rivals_end => gone(trace, "rivals-end"),
+            stuck = watchdog(plan, clients, trace) => Ended::Stuck(stuck),
+            never = async { tokio::join!(calm(plan, base_ms, processes, workers, trace), looks, trouble).0 } => match never {},
         }
     }
 
@@ -293,22 +276,84 @@ impl<'a> World<'a> {
             samples: std::mem::take(&mut self.samples),
             end: Observed::default(),
             workers_lost: true,
+            had_rivals: self.plan.rival_lives > 0,
+        }
+    }
+}
+
+fn gone(trace: &Trace, how: &str) -> Ended {
+    trace.count(how);
+    trace.note(how);
+    Ended::Gone
+}
+
+/// Returns when one of the processes has died at its store. The others go with it.
+async fn crashed(processes: &[Process]) {
+    select_all(processes.iter().map(|process| Box::pin(process.store.crashed()))).await;
+}
+
+/// Returns when a life ends by the clock.
+async fn death(ends: LifeEnds, processes: &[Process], trace: &Trace) {
+    match ends {
+        LifeEnds::Never | LifeEnds::AtOperation(..) => std::future::pending::<()>().await,
+        LifeEnds::KilledAfter(ms) => sleep(Duration::from_millis(ms)).await,
+        LifeEnds::StoppedAfter(ms) => {
+            sleep(Duration::from_millis(ms)).await;
+            trace.tick("stopped", "");
+            for process in processes {
+                process.runtime.shut_down(STOP_GRACE).await;
+            }
+        }
+    }
+}
+
+/// Lets nothing go wrong any more from some time on.
+async fn calm(plan: &Plan, base_ms: u64, processes: &[Process], workers: &Workers, trace: &Trace) -> Infallible {
+    sleep(Duration::from_millis(plan.calm_after_ms.saturating_sub(base_ms))).await;
+    for process in processes {
+        process.store.set_faults(Faults::none());
+    }
+    workers.calm();
+    trace.note("calm");
+    std::future::pending().await
+}
+
+/// Looks at the store now and then, as long as it is not calm.
+async fn looks(
+    plan: &Plan,
+    disk: &SimulatedDisk,
+    trace: &Trace,
+    samples: &mut Vec<Sample>,
+    mut random: SmallRng,
+) -> Infallible {
+    loop {
+        sleep(Duration::from_millis(random.random_range(1..=plan.sample_every_ms))).await;
+        if trace.now_ms() > plan.calm_after_ms {
+            return std::future::pending().await;
+        }
+        match Observed::of_versioned(disk.versioned_rows()) {
+            Ok(rows) => {
+                let at = trace.tick("sample", &format!("{} commits", rows.order.len()));
+                samples.push(Sample { at, rows });
+            }
+            Err(problem) => trace.alarm(&problem),
         }
     }
 }
 
 /// Waits until all messages have ended.
-async fn drained(disk: &SimulatedDisk, trace: &Trace) -> Ended {
+async fn drained(plan: &Plan, disk: &SimulatedDisk, trace: &Trace) -> Ended {
     let began = Instant::now();
     loop {
-        match Observed::of(disk.rows()) {
+        match Observed::of_versioned(disk.versioned_rows()) {
             Ok(rows) if rows.waiting.is_empty() => {
                 trace.note("done");
                 return Ended::Done;
             }
-            Ok(rows) if began.elapsed() > CONVERGENCE_MAX => {
+            Ok(rows) if began.elapsed() > plan.convergence => {
                 let which: Vec<String> = rows.waiting.iter().map(|message| message.to.to_string()).collect();
-                return Ended::Stuck(format!("messages still wait after {CONVERGENCE_MAX:?}: {which:?}"));
+                let after = plan.convergence;
+                return Ended::Stuck(format!("messages still wait after {after:?}: {which:?}"));
             }
             Ok(_) => {}
             Err(problem) => return Ended::Stuck(problem),
@@ -318,21 +363,19 @@ async fn drained(disk: &SimulatedDisk, trace: &Trace) -> Ended {
 }
 
 /// Returns if no client learns anything for too long once faults have stopped.
-async fn watchdog(clients: &Clients, trace: &Trace, calm_after_ms: u64) -> String {
+async fn watchdog(plan: &Plan, clients: &Clients, trace: &Trace) -> String {
     let mut known = clients.known();
     let mut since = Instant::now();
     loop {
         sleep(DRAIN_POLL).await;
-        let is_calm = trace.now_ms() >= calm_after_ms;
+        let is_calm = trace.now_ms() >= plan.calm_after_ms;
         if clients.known() != known || !is_calm || clients.are_done() {
             known = clients.known();
             since = Instant::now();
         }
-        if since.elapsed() > CONVERGENCE_MAX {
-            return format!(
-                "no client learned anything for {CONVERGENCE_MAX:?}; they wait for {:?}",
-                clients.waiting()
-            );
+        if since.elapsed() > plan.convergence {
+            let after = plan.convergence;
+            return format!("no client learned anything for {after:?}; they wait for {:?}", clients.waiting());
         }
     }
 }

@@ -89,6 +89,8 @@ pub struct History {
     pub end: Observed,
     /// Workers were lost on the way, so flows may have failed for it.
     pub workers_lost: bool,
+    /// More than one process worked on the store at a time: then nobody promises an order of messages.
+    pub had_rivals: bool,
 }
 
 /// What was found, and how much was looked at.
@@ -108,6 +110,8 @@ pub struct Verdict {
     pub looks: usize,
     /// Samples that are exactly one state.
     pub samples: usize,
+    /// Flows that were run more than once.
+    pub ran_again: usize,
     /// Flows with too many ways to go.
     pub undecided: usize,
     /// Flows by outcome, messages included.
@@ -219,7 +223,7 @@ impl<'a> Judge<'a> {
             return Err("there are too many ways to go".to_owned());
         };
         self.verdict.replayed += 1;
-        self.release(place, record, &ran);
+        self.release(place, record, &program, &ran);
         self.emitted.push((flow, ran.emits));
         Ok(ran.writes)
     }
@@ -240,13 +244,14 @@ impl<'a> Judge<'a> {
         Ok((released.handler.clone(), released.program.clone()))
     }
 
-    /// A serializable flow sees the state at its place in the order.
+    /// A serializable flow sees the state at its place in the order. `None` if that cannot be decided.
     fn run_at(&self, place: usize, at: &str, program: &Program, log: &[Seen]) -> Result<Option<Ran>, String> {
-        let (found, last) = find(&self.states[place], at, program, |ran| is_log(&ran.end, log));
-        match found {
-            Some(Some(ran)) => Ok(Some(ran)),
-            None => Ok(None),
-            Some(None) => Err(format!("it saw {log:?}; in its place the model has {last:?} for {program:?} at {at}")),
+        match find(&self.states[place], at, program, |ran| is_log(&ran.end, log)) {
+            Found::Way(ran) => Ok(Some(*ran)),
+            Found::Undecided => Ok(None),
+            Found::None(last) => {
+                Err(format!("it saw {log:?}; in its place the model has {last:?} for {program:?} at {at}"))
+            }
         }
     }
 
@@ -254,12 +259,14 @@ impl<'a> Judge<'a> {
     fn run_on_snapshot(&self, place: usize, at: &str, program: &Program, log: &[Seen]) -> Result<Option<Ran>, String> {
         let mut overwrites = false;
         for seen_at in (0..=place).rev() {
-            let (found, _) = find(&self.states[seen_at], at, program, |ran| is_log(&ran.end, log));
-            let Some(found) = found else { return Ok(None) };
-            let Some(ran) = found else { continue };
+            let ran = match find(&self.states[seen_at], at, program, |ran| is_log(&ran.end, log)) {
+                Found::Way(ran) => ran,
+                Found::None(_) => continue,
+                Found::Undecided => return Ok(None),
+            };
             let same = |row: &super::Row| self.states[seen_at].get(row) == self.states[place].get(row);
             if ran.writes.keys().all(same) {
-                return Ok(Some(ran));
+                return Ok(Some(*ran));
             }
             overwrites = true;
         }
@@ -272,6 +279,7 @@ impl<'a> Judge<'a> {
         let history = self.history;
         for (flow, record) in &history.end.records {
             *self.verdict.outcomes.entry(record.outcome.to_string()).or_default() += 1;
+            self.verdict.ran_again += usize::from(record.attempts > 1);
             let in_order = self.places.contains_key(flow);
             if record.outcome == Outcome::Committed {
                 if !in_order {
@@ -349,10 +357,10 @@ impl<'a> Judge<'a> {
         what: impl Fn() -> String,
     ) {
         for place in first..=last {
-            match find(&self.states[place], at, program, |ran| is_so(&ran.end)).0 {
-                Some(Some(_)) => return,
-                Some(None) => {}
-                None => {
+            match find(&self.states[place], at, program, |ran| is_so(&ran.end)) {
+                Found::Way(_) => return,
+                Found::None(_) => {}
+                Found::Undecided => {
                     self.verdict.undecided += 1;
                     return;
                 }
@@ -373,14 +381,16 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// A way through a program that ends as asked for (`None` within if there is none, `None` if there are too many ways),
-/// and the end of the last one that does not.
-fn find(
-    state: &State,
-    at: &str,
-    program: &Program,
-    is_so: impl Fn(&Ran) -> bool,
-) -> (Option<Option<Ran>>, Option<End>) {
+/// What came of looking for a way through a program that ends as asked for.
+enum Found {
+    Way(Box<Ran>),
+    /// There is none; this is how another one ends.
+    None(Option<End>),
+    /// There are too many ways to look at all of them.
+    Undecided,
+}
+
+fn find(state: &State, at: &str, program: &Program, is_so: impl Fn(&Ran) -> bool) -> Found {
     let (mut found, mut last) = (None, None);
     let complete = each(state, at, program, |ran| {
         if is_so(&ran) {
@@ -390,7 +400,11 @@ fn find(
         last = Some(ran.end);
         false
     });
-    (complete.map(|_| found), last)
+    match (found, complete) {
+        (Some(ran), _) => Found::Way(Box::new(ran)),
+        (None, Some(_)) => Found::None(last),
+        (None, None) => Found::Undecided,
+    }
 }
 
 fn is_log(end: &End, log: &[Seen]) -> bool {

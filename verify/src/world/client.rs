@@ -34,7 +34,7 @@ const ASK_WAIT: &str = "2s";
 #[derive(Debug)]
 pub struct Clients {
     trace: Trace,
-    clients: Vec<Client>,
+    all: Vec<Client>,
     asked: RefCell<Vec<Asked>>,
     known: Cell<usize>,
 }
@@ -122,18 +122,18 @@ impl Clients {
                     key: entry.key,
                     id,
                     bodies: bytes.collect(),
-                    think_ms: random.random_range(0..plan.calm_after_ms / 4),
+                    think_ms: random.random_range(0..=plan.think_ms_max),
                     tricks,
                 });
                 asked.push(question);
             }
             clients.push(Client { jobs, next: Cell::new(0) });
         }
-        Self { trace: trace.clone(), clients, asked: RefCell::new(asked), known: Cell::new(0) }
+        Self { trace: trace.clone(), all: clients, asked: RefCell::new(asked), known: Cell::new(0) }
     }
 
     pub(super) fn all(&self) -> &[Client] {
-        &self.clients
+        &self.all
     }
 
     /// How many requests have a known outcome.
@@ -147,7 +147,7 @@ impl Clients {
 
     /// Requests that clients are at.
     pub(super) fn waiting(&self) -> Vec<String> {
-        let current = self.clients.iter().filter_map(|client| client.jobs.get(client.next.get()));
+        let current = self.all.iter().filter_map(|client| client.jobs.get(client.next.get()));
         current.map(|job| job.id.clone()).collect()
     }
 
@@ -205,10 +205,10 @@ impl Tricks {
 
 impl Client {
     /// Goes through the jobs that are left.
-    pub(super) async fn run(&self, clients: &Clients, router: &Router) {
+    pub(super) async fn run(&self, clients: &Clients, routers: &[Router]) {
         while let Some(job) = self.jobs.get(self.next.get()) {
             sleep(Duration::from_millis(job.think_ms)).await;
-            let sending = Sending { clients, router, job };
+            let sending = Sending { clients, routers, job };
             sending.run().await;
             clients.known.set(clients.known.get() + 1);
             self.next.set(self.next.get() + 1);
@@ -218,7 +218,7 @@ impl Client {
 
 struct Sending<'a> {
     clients: &'a Clients,
-    router: &'a Router,
+    routers: &'a [Router],
     job: &'a Job,
 }
 
@@ -383,8 +383,10 @@ impl Sending<'_> {
     }
 
     async fn call(&self, request: Request<Body>) -> Raw {
-        // A router never fails.
-        let Ok(response) = self.router.clone().oneshot(request).await;
+        // Of two processes, any may be asked. A router never fails.
+        let which = self.clients.trace.note("request") % self.routers.len() as u64;
+        let router = self.routers[usize::try_from(which).unwrap_or_default()].clone();
+        let Ok(response) = router.oneshot(request).await;
         let status = response.status();
         let repeated = response.headers().contains_key("tandem-repeated");
         let outcome = response.headers().get("tandem-outcome").and_then(|outcome| outcome.to_str().ok());

@@ -3,6 +3,7 @@
 //! A link carries messages in order, each after a while. It can be cut, as when a worker dies; frozen, as when one
 //! hangs, until the runtime would notice; and something can be put on it that breaks the protocol.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -96,7 +97,7 @@ impl Workers {
     }
 
     /// Lets the trouble of a plan happen, as far as it lies ahead. Never returns.
-    pub(super) async fn trouble(&self, plan: &Plan, base_ms: u64, mut random: SmallRng) {
+    pub(super) async fn trouble(&self, plan: &Plan, base_ms: u64, mut random: SmallRng) -> Infallible {
         let began = Instant::now();
         let mut ahead: Vec<_> = plan.trouble.iter().filter(|(at_ms, ..)| *at_ms >= base_ms).collect();
         ahead.sort_by_key(|(at_ms, number, _)| (*at_ms, *number));
@@ -104,7 +105,7 @@ impl Workers {
             sleep_until(began + Duration::from_millis(at_ms - base_ms)).await;
             self.happens(*number, *trouble, &mut random);
         }
-        std::future::pending::<()>().await;
+        std::future::pending().await
     }
 
     fn happens(&self, number: usize, trouble: Trouble, random: &mut SmallRng) {
@@ -119,7 +120,9 @@ impl Workers {
         match trouble {
             Trouble::Dies(ms) => {
                 worker.down_until = Some(Instant::now() + Duration::from_millis(ms));
-                worker.links.drain(..).for_each(|link| link.cut.cancel());
+                for link in worker.links.drain(..) {
+                    link.cut.cancel();
+                }
                 trace.tick("worker-died", &what);
             }
             Trouble::Freezes(ms) => {
@@ -129,7 +132,9 @@ impl Workers {
                     let links = std::mem::take(&mut worker.links);
                     tokio::spawn(async move {
                         sleep(NOTICED_AFTER).await;
-                        links.into_iter().for_each(|link| link.cut.cancel());
+                        for link in links {
+                            link.cut.cancel();
+                        }
                     });
                 }
                 trace.tick("worker-froze", &what);
