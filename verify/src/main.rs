@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod histories;
 mod simulate;
 
 /// Tries to break the contract in every way that one machine allows.
@@ -18,12 +19,15 @@ struct Arguments {
 enum Command {
     /// Runs whole runtimes in simulated worlds, one for each seed, and judges what happened in them.
     Simulate(simulate::Arguments),
+    /// Checks list-append histories of real runtimes for anomalies.
+    Histories(histories::Arguments),
 }
 
 fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let done = match command {
         Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Histories(arguments) => histories::run(&arguments),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
