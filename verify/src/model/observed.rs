@@ -68,7 +68,7 @@ impl Observed {
                     match egress.as_str() {
                         ORDER => order.push((at, sequence, row.flow)),
                         OUT => {
-                            out.push((at, sequence, row.flow, number(&row.payload).map_err(|error| broken(&error))?))
+                            out.push((at, sequence, row.flow, number(&row.payload).map_err(|error| broken(&error))?));
                         }
                         _ => {}
                     }
