@@ -175,8 +175,7 @@ fn key(number: usize) -> String {
 }
 
 async fn start() -> Runtime<MemoryStore> {
-    let options =
-        Options { dial: Arc::new(InProcess(Server::new(Counter))), seed: Some(SEED), ..Options::default() };
+    let options = Options { dial: Arc::new(InProcess(Server::new(Counter))), seed: Some(SEED), ..Options::default() };
     let runtime = Runtime::start(options, MemoryStore::new(), topology()).await.unwrap();
     let began = Instant::now();
     while !runtime.has_workers() {

@@ -328,7 +328,8 @@ fn expression(inputs: Vec<Evaluation>) -> Vec<Evaluation> {
 // The function protocol.
 
 fn states() -> Vec<wire::StateValue> {
-    let value = |state: &str| wire::StateValue { state: state.to_owned(), value: Some(Bytes::from_static(b"1250").into()) };
+    let value =
+        |state: &str| wire::StateValue { state: state.to_owned(), value: Some(Bytes::from_static(b"1250").into()) };
     ["balance", "opened", "sent", "received"].map(value).into()
 }
 
@@ -450,10 +451,7 @@ library_benchmark_group!(name = identity, benchmarks = [flow_id, request_new]);
 library_benchmark_group!(name = row, benchmarks = [request_key, state_key, parse_key, encode_record, decode_record]);
 library_benchmark_group!(name = tree, benchmarks = [tree_of_8_calls]);
 library_benchmark_group!(name = ingress, benchmarks = [route_find, expression, entry_request]);
-library_benchmark_group!(
-    name = protocol,
-    benchmarks = [encode_invokes, decode_invokes, decode_finished]
-);
+library_benchmark_group!(name = protocol, benchmarks = [encode_invokes, decode_invokes, decode_finished]);
 library_benchmark_group!(name = store, benchmarks = [embedded_batch_get]);
 
 main!(library_benchmark_groups = [identity, row, tree, ingress, protocol, store]);

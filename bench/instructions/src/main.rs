@@ -88,8 +88,19 @@ fn toolchain() -> anyhow::Result<String> {
 fn count() -> anyhow::Result<BTreeMap<String, u64>> {
     let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
     let mut command = Command::new(cargo);
-    command.args(["bench", "--quiet", "--package", env!("CARGO_PKG_NAME"), "--bench", "functions", "--bench", "flows", "--"]);
-    command.arg("--output-format=json").stderr(Stdio::inherit());
+    command.args([
+        "bench",
+        "--quiet",
+        "--package",
+        env!("CARGO_PKG_NAME"),
+        "--bench",
+        "functions",
+        "--bench",
+        "flows",
+        "--",
+    ]);
+    // Simulated caches would only take time: instructions are all that is compared.
+    command.arg("--output-format=json").env("GUNGRAUN_CALLGRIND_ARGS", "cache-sim=no").stderr(Stdio::inherit());
     let output = command.output().context("failed to run cargo")?;
     ensure!(output.status.success(), "the benches ended with {}", output.status);
     let text = String::from_utf8(output.stdout).context("failed to read what the benches say")?;
