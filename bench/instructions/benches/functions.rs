@@ -3,7 +3,8 @@
 //! Each count is of [`TIMES`] runs on as many inputs, after one round that is not counted, so that what happens only
 //! once (tables that are built on first use, memory that the allocator asks for) is not in it.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "the macros make public items; a bench ends by panicking")]
+#![allow(missing_docs, clippy::exit, reason = "the macros make public items, and a main that exits")]
+#![allow(clippy::unwrap_used, reason = "a bench that cannot go on panics")]
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -328,8 +329,7 @@ fn expression(inputs: Vec<Evaluation>) -> Vec<Evaluation> {
 // The function protocol.
 
 fn states() -> Vec<wire::StateValue> {
-    let value =
-        |state: &str| wire::StateValue { state: state.to_owned(), value: Some(Bytes::from_static(b"1250").into()) };
+    let value = |state: &str| wire::StateValue { state: state.to_owned(), value: Some(Bytes::from_static(b"1250")) };
     ["balance", "opened", "sent", "received"].map(value).into()
 }
 
@@ -340,7 +340,7 @@ fn invoke(number: usize) -> wire::RuntimeFrame {
         function: "account".to_owned(),
         key: format!("customer-{number:04}"),
         handler: "transfer".to_owned(),
-        payload: payload().bytes.into(),
+        payload: payload().bytes,
         content_type: payload().content_type,
         attempt: 1,
         deadline_ms: 9_950,
@@ -352,13 +352,13 @@ fn invoke(number: usize) -> wire::RuntimeFrame {
 
 fn finished(number: usize) -> wire::WorkerFrame {
     let write = |state: &str| {
-        let value = Some(Bytes::from_static(b"1250").into());
+        let value = Some(Bytes::from_static(b"1250"));
         let write = wire::Write { state: state.to_owned(), entry: None, value };
         wire::Effect { effect: Some(wire::effect::Effect::Write(write)) }
     };
     let finished = wire::Finished {
         invocation_id: number as u64,
-        result: Some(wire::finished::Result::Value(payload().bytes.into())),
+        result: Some(wire::finished::Result::Value(payload().bytes)),
         effects: ["balance", "sent"].map(write).into(),
         content_type: String::new(),
     };
