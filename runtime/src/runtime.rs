@@ -517,6 +517,8 @@ impl<S: Store> Drop for Leaving<S> {
 impl<S: Store> Runner<S> {
     async fn run(self) {
         let Self { engine, request, flow } = self;
+        // On the heap at once: it is large, and is moved on its way into the task.
+        let flow = Box::pin(flow.run());
         let flow_id = request.flow;
         engine.metrics.flow_began();
         let _leaving = Leaving { engine: Arc::clone(&engine), request: Arc::clone(&request) };
@@ -524,7 +526,7 @@ impl<S: Store> Runner<S> {
         // With a store that has failed for good nothing can be decided any more; who waits had better know at once.
         let left = tokio::select! {
             biased;
-            left = flow.run().instrument(span) => left,
+            left = flow.instrument(span) => left,
             () = engine.store_stopped.cancelled() => Left::Abandoned("the store has stopped".to_owned()),
         };
         match left {

@@ -5,11 +5,14 @@
 //! `request.body` for JSON bodies.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
 mod complexity;
+
+/// The functions of CEL. Building the table takes longer than most evaluations.
+static FUNCTIONS: LazyLock<cel::Context<'static, 'static>> = LazyLock::new(cel::Context::default);
 
 /// Longest source of an expression, in bytes.
 pub const EXPRESSION_BYTES_MAX: usize = 1024;
@@ -71,7 +74,7 @@ impl Expression {
     /// Evaluates to text on `request`, a JSON object as the module describes. Integers and booleans become text.
     pub fn evaluate(&self, request: &serde_json::Value) -> Result<String, Error> {
         let failed = |error: String| Error::Evaluation(self.source.to_string(), error);
-        let mut context = cel::Context::default();
+        let mut context = FUNCTIONS.new_inner_scope();
         context.add_variable("request", request).map_err(|error| failed(error.to_string()))?;
         let value = self.program.execute(&context).map_err(|error| failed(error.to_string()))?;
         match value {
