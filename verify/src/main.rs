@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tandem_verify::process::Kind;
 
+mod processes;
 mod simulate;
 
 /// Tries to break the contract in every way that one machine allows.
@@ -18,12 +20,22 @@ struct Arguments {
 enum Command {
     /// Runs whole runtimes in simulated worlds, one for each seed, and judges what happened in them.
     Simulate(simulate::Arguments),
+    /// Runs random programs against real processes that are killed, and judges what happened.
+    Processes(processes::Arguments),
+    /// Runs list-append histories against real processes that are killed, and looks for anomalies.
+    Histories(processes::Arguments),
+    /// What runs and histories start as their workers.
+    #[command(hide = true)]
+    Worker(processes::WorkerArguments),
 }
 
 fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let done = match command {
         Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Processes(arguments) => processes::run(Kind::Processes, &arguments),
+        Command::Histories(arguments) => processes::run(Kind::Histories, &arguments),
+        Command::Worker(arguments) => processes::work(&arguments),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
