@@ -7,6 +7,7 @@ use tandem_verify::process::Kind;
 
 mod processes;
 mod simulate;
+mod soak;
 
 /// Tries to break the contract in every way that one machine allows.
 #[derive(Debug, Parser)]
@@ -24,6 +25,8 @@ enum Command {
     Processes(processes::Arguments),
     /// Runs list-append histories against real processes that are killed, and looks for anomalies.
     Histories(processes::Arguments),
+    /// Does all of it in turn, each time with new seeds, and reports.
+    Soak(soak::Arguments),
     /// What runs and histories start as their workers.
     #[command(hide = true)]
     Worker(processes::WorkerArguments),
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Processes(arguments) => processes::run(Kind::Processes, &arguments),
         Command::Histories(arguments) => processes::run(Kind::Histories, &arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
         Command::Worker(arguments) => processes::work(&arguments),
     };
     match done {

@@ -134,8 +134,13 @@ impl Report {
 
     /// How often the runtime was killed, at whatever moment.
     pub fn runtime_kills(&self) -> u64 {
-        self.counts.iter().filter(|(name, _)| name.starts_with(RUNTIME_KILLED)).map(|(_, count)| count).sum()
+        runtime_kills(&self.counts)
     }
+}
+
+/// How often the runtime was killed, at whatever moment, by the counts of a report.
+pub fn runtime_kills(counts: &BTreeMap<String, u64>) -> u64 {
+    counts.iter().filter(|(name, _)| name.starts_with(RUNTIME_KILLED)).map(|(_, count)| count).sum()
 }
 
 /// Who sends what.
@@ -188,6 +193,7 @@ struct Run {
     site: Site,
     journal: Arc<Journal>,
     load: Load,
+    forgets: bool,
     samples: Vec<Sample>,
 }
 
@@ -205,7 +211,7 @@ pub async fn run(programs: &Programs, kind: Kind, plan: &Plan) -> anyhow::Result
     let mut random = SmallRng::seed_from_u64(plan.seed ^ 0x70_72_6f_63);
     let (site, load) = match kind {
         Kind::Processes => {
-            let cast = Cast::of(plan.seed);
+            let cast = Cast::of(plan.seed, plan.seconds);
             journal.note(&format!("{cast:?}"));
             let site = Site::new(programs, &cast.application, &journal)?;
             let clients = Clients::new(&cast, site.web(), SmallRng::from_rng(&mut random))?;
@@ -217,7 +223,7 @@ pub async fn run(programs: &Programs, kind: Kind, plan: &Plan) -> anyhow::Result
             (site, Load::Histories(Arc::new(histories)))
         }
     };
-    let mut run = Run { site, journal, load, samples: Vec::new() };
+    let mut run = Run { site, journal, load, forgets: plan.forgets, samples: Vec::new() };
     let mut verdict = Verdict::default();
     // What does not start, or not any more, is a finding like any other.
     if let Err(problem) = run.play(plan, random, &mut verdict).await {

@@ -13,7 +13,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How long things go wrong.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 15)]
     seconds: u64,
     /// The `tandem` program; from beside this one by default.
     #[arg(long)]
@@ -51,7 +51,7 @@ pub(crate) fn programs(tandem: Option<&PathBuf>) -> anyhow::Result<Programs> {
 /// Runs it. `false` if something was found.
 pub(crate) fn run(kind: Kind, arguments: &Arguments) -> anyhow::Result<bool> {
     let programs = programs(arguments.tandem.as_ref())?;
-    let plan = Plan { seed: arguments.seed, seconds: arguments.seconds, tells: !arguments.quiet };
+    let plan = Plan { tells: !arguments.quiet, ..Plan::of(arguments.seed, arguments.seconds) };
     println!("seed {}", plan.seed);
     let report = threads()?.block_on(process::run(&programs, kind, &plan))?;
     println!("{:#?}", report.counts);

@@ -131,6 +131,9 @@ impl Run {
     /// Kills the runtime, looks at what it left, and starts the next one.
     async fn killed(&mut self) -> anyhow::Result<()> {
         self.site.kill().await?;
+        if self.forgets {
+            self.site.forget()?;
+        }
         self.sample().await?;
         self.site.launch()?;
         self.site.ready().await

@@ -10,7 +10,7 @@ use crate::program::generate::Shape;
 use crate::program::{ORDER, OUT};
 
 /// Most requests of one run: the judge keeps the state after each of them.
-const REQUESTS_MAX: usize = 6_000;
+const REQUESTS_MAX: usize = 12_000;
 
 /// A run before it begins.
 #[derive(Clone, Debug)]
@@ -21,6 +21,15 @@ pub struct Plan {
     pub seconds: u64,
     /// Tells on the terminal what happens.
     pub tells: bool,
+    /// Now and then a kill takes what was written since an earlier one: to see that this is noticed.
+    pub forgets: bool,
+}
+
+impl Plan {
+    /// A run of a seed.
+    pub fn of(seed: u64, seconds: u64) -> Self {
+        Self { seed, seconds, tells: false, forgets: false }
+    }
 }
 
 /// What programs run, and where.
@@ -40,8 +49,8 @@ pub(super) struct Cast {
 const STATES: &[(&str, &str, &str)] = &[("value", "Value", "Integer"), ("entries", "Map", "Integer")];
 
 impl Cast {
-    /// What follows from a seed.
-    pub(super) fn of(seed: u64) -> Self {
+    /// What follows from a seed, for so long.
+    pub(super) fn of(seed: u64, seconds: u64) -> Self {
         let random = &mut SmallRng::seed_from_u64(seed);
         let shape = Shape {
             keys: *[2, 3, 8, 16].choose(random).unwrap_or(&3),
@@ -54,11 +63,14 @@ impl Cast {
         let mut protocol = || *protocols.choose(random).unwrap_or(&Protocol::Grpc);
         let workers = vec![protocol(), protocol()];
         let of_runtime = Some(protocol());
+        let think_ms_max = *[5, 20, 60].choose(random).unwrap_or(&20);
+        // So many that their requests last to the end.
+        let lasting = 2 * clients as u64 * seconds * 1_000 / REQUESTS_MAX as u64;
         Self {
             shape,
             clients,
             requests: REQUESTS_MAX / clients,
-            think_ms_max: *[5, 20, 60].choose(random).unwrap_or(&20),
+            think_ms_max: lasting.max(think_ms_max),
             tricks_percent: *[5, 10, 30].choose(random).unwrap_or(&10),
             application: Application {
                 functions: vec![

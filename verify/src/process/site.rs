@@ -96,6 +96,8 @@ pub(super) struct Site {
     workers: Vec<Worker>,
     place: watch::Sender<Place>,
     lives: u64,
+    /// A copy of the store.
+    earlier: Option<TempDir>,
 }
 
 impl Site {
@@ -115,6 +117,7 @@ impl Site {
             workers: workers.collect(),
             place: watch::Sender::default(),
             lives: 0,
+            earlier: None,
         };
         for which in 0..site.workers.len() {
             site.start_worker(which)?;
@@ -246,6 +249,20 @@ impl Site {
         if let Some(mut runtime) = self.runtime.take() {
             let ended_well = runtime.stop(STOP_WITHIN).await.context("failed to stop the runtime")?;
             ensure!(ended_well, "the runtime did not end well within {STOP_WITHIN:?}:\n{}", self.last_of_log());
+        }
+        Ok(())
+    }
+
+    /// Notes what the store is, or makes it what it was when this was called before. While no runtime runs.
+    pub(super) fn forget(&mut self) -> anyhow::Result<()> {
+        let store = self.store();
+        if let Some(earlier) = self.earlier.take() {
+            std::fs::remove_dir_all(&store)?;
+            copy_directory(earlier.path(), &store)?;
+        } else {
+            let earlier = tempfile::tempdir_in(self.directory.path())?;
+            copy_directory(&store, earlier.path())?;
+            self.earlier = Some(earlier);
         }
         Ok(())
     }
