@@ -15,7 +15,7 @@ use crate::system::postgres::{Cluster, Postgres};
 use crate::system::tandem::Tandem;
 use crate::system::{Running, System};
 use crate::tally::Tally;
-use crate::usage::{Device, Process, Usage};
+use crate::usage::{self, Device, Process, Usage};
 use crate::workload::Workload;
 
 /// The process that generates load; for bare transactions it is the whole system.
@@ -75,7 +75,7 @@ pub(crate) fn measure(
     directory: &Path,
     restarts: bool,
 ) -> anyhow::Result<Figures> {
-    let at_rest = Moment::now(&mut *running, directory)?;
+    let at_rest = memory(&*running)?;
     let loading = load::start(running.connector(), workload, load)?;
     std::thread::sleep(load.warm_up);
     let before = Moment::now(&mut *running, directory)?;
@@ -85,14 +85,15 @@ pub(crate) fn measure(
     let after = Moment::now(&mut *running, directory)?;
     loading.stop();
     let seconds = started.elapsed().as_secs_f64();
+    let loaded_memory = memory(&*running)?;
     let mut loaded = loading.end()?;
     let restart = if restarts { restart(&mut *running, workload, load, &mut loaded.tally)? } else { None };
     running.end(&loaded.tally).context("an invariant does not hold, so there is no result")?;
     anyhow::ensure!(!loaded.latencies.is_empty(), "no request ended in {seconds:.1} s");
     let stretch = after.at.duration_since(before.at).as_secs_f64() / seconds;
     let mut figures = figures(&loaded.latencies, seconds, stretch, &before, &after);
-    for (role, used) in &at_rest.used {
-        figures.insert(format!("memory_at_rest_mib.{role}"), mib(used.memory_bytes));
+    for (name, memory) in [("memory_at_rest_mib", at_rest), ("memory_mib", loaded_memory)] {
+        figures.extend(memory.into_iter().map(|(role, bytes)| (format!("{name}.{role}"), mib(bytes))));
     }
     if let Some(restart) = restart {
         figures.insert(RESTART.to_owned(), restart.as_secs_f64());
@@ -101,6 +102,11 @@ pub(crate) fn measure(
         figures.insert("rate".to_owned(), rate);
     }
     Ok(figures)
+}
+
+/// What each process holds, by role.
+fn memory(running: &dyn Running) -> anyhow::Result<Vec<(&'static str, u64)>> {
+    running.processes().iter().map(|process| Ok((process.role, usage::memory_bytes(process)?))).collect()
 }
 
 /// Kills the system and starts it again, and waits for the answer to one more request.
@@ -149,7 +155,6 @@ fn figures(
         let used = after.since(*before);
         let cpu = each(used.cpu.as_secs_f64() * MICROSECONDS);
         set(&format!("cpu_us.{role}"), cpu);
-        set(&format!("memory_mib.{role}"), mib(used.memory_bytes));
         if only || *role != LOAD {
             system += cpu;
             written += each(used.written_bytes as f64);

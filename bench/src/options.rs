@@ -49,19 +49,22 @@ impl Options {
     pub(crate) fn adjusted(mut self) -> Self {
         const QUICK_SECONDS: f64 = 0.3;
         const QUICK_WARM_UP: f64 = 0.1;
-        const QUICK_CLIENTS: [usize; 2] = [1, 16];
         if self.quick {
             (self.seconds, self.warm_up, self.rounds) = (QUICK_SECONDS, QUICK_WARM_UP, 1);
-            if self.clients.is_empty() {
-                self.clients = QUICK_CLIENTS.to_vec();
-            }
         }
         self
     }
 
     /// Those clients, or `usual` if none were chosen.
     pub(crate) fn clients_or(&self, usual: &[usize]) -> Vec<usize> {
-        if self.clients.is_empty() { usual.to_vec() } else { self.clients.clone() }
+        const QUICK_CLIENTS: [usize; 2] = [1, 16];
+        match (self.clients.is_empty(), self.quick) {
+            (false, _) => self.clients.clone(),
+            // One measurement fewer of each, and no load that is hard to bear.
+            (true, true) if usual.len() > 1 => QUICK_CLIENTS.to_vec(),
+            (true, true) => QUICK_CLIENTS[1..].to_vec(),
+            (true, false) => usual.to_vec(),
+        }
     }
 
     /// The load of one round.

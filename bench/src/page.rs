@@ -10,7 +10,9 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::pictures;
+use crate::plan;
 use crate::summary::Results;
+use crate::system::System;
 use crate::table;
 use crate::targets::{self, Figure};
 
@@ -18,6 +20,10 @@ use crate::targets::{self, Figure};
 const TEMPLATE: &str = include_str!("../page.md");
 /// Pictures lie beside the page.
 const IMAGES: &str = "images";
+/// Fewer say little.
+const ROUNDS_MIN: f64 = 3.0;
+/// More means that others use the machine, too.
+const LOAD_MAX: f64 = 1.0;
 const WHY: &str = "<!-- why ";
 const WHY_END: &str = " -->";
 const END: &str = "<!-- end -->";
@@ -42,6 +48,7 @@ fn render(template: &str, results: &Results, figures: &[Figure]) -> anyhow::Resu
     }
     let mut parts = BTreeMap::from([
         ("conditions".to_owned(), conditions(results)),
+        ("sync".to_owned(), sync(results)),
         ("figures".to_owned(), table::figures(figures)),
         ("not reached".to_owned(), not_reached(figures, &reasons)),
     ]);
@@ -97,9 +104,21 @@ fn capital(text: &str) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
+/// What one sync took, from the transactions that wait for one each.
+fn sync(results: &Results) -> String {
+    let entry = results.entry("b1", &plan::counter().to_string(), 1, System::BareAlone);
+    let median = entry.and_then(|entry| entry.median("p50_ms"));
+    median.map_or_else(|| "?".to_owned(), |median| format!("{median:.2}"))
+}
+
 fn conditions(results: &Results) -> String {
     let parts: Vec<String> = results.conditions.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-    parts.join("; ")
+    let number = |name: &str| results.conditions.get(name).and_then(|value| value.parse::<f64>().ok());
+    let is_rough = number("rounds").is_some_and(|rounds| rounds < ROUNDS_MIN)
+        || number("load average before").is_some_and(|load| load > LOAD_MAX);
+    let rough =
+        "\n\n**These figures are rough**: there were too few rounds, or others used the machine at the same time.";
+    format!("{}.{}", parts.join("; "), if is_rough { rough } else { "" })
 }
 
 #[cfg(test)]
@@ -141,6 +160,17 @@ mod tests {
         assert!(wrong("{{nothing}}").contains("{{nothing}}"));
         assert!(wrong("<!-- why other -->\n<!-- end -->").contains("\"other\""));
         assert!(wrong("<!-- why slow -->\n").contains("no end"));
+    }
+
+    #[test]
+    fn rough_figures_are_said_to_be_rough() {
+        let with = |rounds: &str, load: &str| {
+            let known = [("rounds", rounds), ("load average before", load)];
+            let conditions = known.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+            render("{{conditions}}", &Results { conditions, ..Results::default() }, &[]).unwrap()
+        };
+        assert_eq!(with("3", "0.10"), "load average before: 0.10; rounds: 3.\n");
+        assert!(with("1", "0.10").contains("rough") && with("3", "5.20").contains("rough"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ type Group = (String, &'static str, String, usize);
 pub(crate) fn all(results: &Results) -> Vec<(&'static str, Chart)> {
     let skewed = Workload::Counter { keys: 100_000, theta: 0.99, functions: 0 };
     let counters = |workload: Workload| {
-        CLIENTS.map(|clients| (format!("{clients} clients"), "b1", workload.to_string(), clients)).to_vec()
+        CLIENTS.map(|clients| (plan::clients(clients), "b1", workload.to_string(), clients)).to_vec()
     };
     let at = |benchmark, workload: Workload, name: String| (name, benchmark, workload.to_string(), CLIENTS_USUAL);
     let transfers = THETAS.map(|theta| at("b2", plan::transfer(theta), format!("theta {theta}"))).to_vec();
@@ -43,7 +43,7 @@ pub(crate) fn all(results: &Results) -> Vec<(&'static str, Chart)> {
 }
 
 fn look(results: &Results, benchmark: &str, variant: &str, clients: usize, from: (System, &str)) -> Option<Spread> {
-    results.entry(benchmark, variant, clients, from.0)?.figures.get(from.1).copied()
+    results.entry(benchmark, variant, clients, from.0)?.figure(from.1)
 }
 
 /// A bar for each system.

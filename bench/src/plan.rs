@@ -101,6 +101,11 @@ pub(crate) fn transfer(theta: f64) -> Workload {
     Workload::Transfer { theta, accounts: 2 }
 }
 
+/// So many clients, in words.
+pub(crate) fn clients(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "client" } else { "clients" })
+}
+
 /// What B6 calls a case with so many instances.
 pub(crate) fn instances(count: u32) -> String {
     format!("{count} instances")
@@ -108,12 +113,12 @@ pub(crate) fn instances(count: u32) -> String {
 
 /// What B6 calls a case with so many functions.
 pub(crate) fn functions(count: u32) -> String {
-    format!("{count} functions")
+    format!("{count} {}", if count == 1 { "function" } else { "functions" })
 }
 
 /// The cases of a benchmark that need to know nothing of others.
 pub(crate) fn cases(benchmark: Benchmark, options: &Options) -> Vec<Case> {
-    let workloads: Vec<Workload> = match benchmark {
+    let mut workloads: Vec<Workload> = match benchmark {
         Benchmark::B1 => return counters(options),
         Benchmark::B6 => return growth(options),
         Benchmark::Open => return Vec::new(),
@@ -124,6 +129,9 @@ pub(crate) fn cases(benchmark: Benchmark, options: &Options) -> Vec<Case> {
         Benchmark::B3 => CALLS.map(|calls| Workload::Chain { calls }).to_vec(),
         Benchmark::B4 => [false, true].map(|skewed| Workload::Checkout { skewed }).to_vec(),
     };
+    if options.quick {
+        workloads = [workloads.first().copied(), workloads.last().copied()].into_iter().flatten().collect();
+    }
     let clients = options.clients_or(&[CLIENTS_USUAL]);
     let with = |workload| clients.iter().map(move |clients| Case::new(benchmark, workload, *clients));
     workloads.into_iter().flat_map(with).collect()
@@ -147,11 +155,12 @@ fn counters(options: &Options) -> Vec<Case> {
 fn growth(options: &Options) -> Vec<Case> {
     let (stored, declared) =
         if options.quick { (&INSTANCES_QUICK[..], &FUNCTIONS_QUICK[..]) } else { (&INSTANCES[..], &FUNCTIONS[..]) };
+    let clients = options.clients_or(&[CLIENTS_USUAL]).pop().unwrap_or(CLIENTS_USUAL);
     let case = |workload, variant, restarts| Case {
         variant,
         restarts,
         systems: vec![System::Tandem],
-        ..Case::new(Benchmark::B6, workload, options.clients.last().copied().unwrap_or(CLIENTS_USUAL))
+        ..Case::new(Benchmark::B6, workload, clients)
     };
     let stored = stored
         .iter()
@@ -229,6 +238,7 @@ mod tests {
         let quick = options(&["--quick"]);
         assert!(quick.seconds < 1.0 && quick.rounds == 1);
         assert!(cases(Benchmark::B6, &quick).iter().all(|case| !case.variant.contains("1000000")));
+        assert_eq!(cases(Benchmark::B2, &quick).len(), 2);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -25,10 +26,7 @@ pub(crate) fn run(benchmarks: &[Benchmark], options: &Options) -> anyhow::Result
     fs::create_dir_all(&options.directory)?;
     let benchmarks = if benchmarks.is_empty() { &Benchmark::ALL[..] } else { benchmarks };
     let wanted = options.systems.is_empty() || options.systems.contains(&System::Postgres);
-    let cluster = if wanted { Cluster::start(&options.directory)?.map(Arc::new) } else { None };
-    if wanted && cluster.is_none() {
-        eprintln!("PostgreSQL is not installed, so it is left out");
-    }
+    let cluster = if wanted { cluster(&options.directory) } else { None };
     let conditions = conditions(options, cluster.as_deref());
     let mut suite = Suite { options, cluster, results: Results { conditions, ..Results::default() } };
     for benchmark in benchmarks {
@@ -40,14 +38,24 @@ pub(crate) fn run(benchmarks: &[Benchmark], options: &Options) -> anyhow::Result
     Ok(suite.results)
 }
 
+/// PostgreSQL, or a word about why it is left out.
+fn cluster(directory: &Path) -> Option<Arc<Cluster>> {
+    match Cluster::start(directory) {
+        Ok(Some(cluster)) => return Some(Arc::new(cluster)),
+        Ok(None) => eprintln!("PostgreSQL is not installed, so it is left out"),
+        Err(error) => eprintln!("PostgreSQL cannot be used here, so it is left out: {error:#}"),
+    }
+    None
+}
+
 impl Suite<'_> {
     fn run_all(&mut self, mut cases: Vec<Case>) -> anyhow::Result<()> {
         cases.retain(|case| self.options.only.as_ref().is_none_or(|only| case.variant.contains(only.as_str())));
         let count = cases.len();
         for (number, mut case) in (1..).zip(cases) {
             case.systems.retain(|system| self.takes_part(*system));
-            let Case { variant, clients, .. } = &case;
-            eprintln!("{} {number} of {count}: {variant}, {clients} clients", case.benchmark.name());
+            let (name, clients) = (case.benchmark.name(), plan::clients(case.clients));
+            eprintln!("{name} {number} of {count}: {}, {clients}", case.variant);
             self.run_case(&case)?;
         }
         Ok(())
@@ -82,13 +90,11 @@ impl Suite<'_> {
         if self.saturation().is_none() {
             self.run_all(plan::saturation())?;
         }
-        match self.saturation() {
-            Some(saturation) => self.run_all(plan::open(saturation)),
-            None => {
-                eprintln!("the open loop needs a rate to begin with, and no system was asked for one");
-                Ok(())
-            }
+        if let Some(saturation) = self.saturation() {
+            return self.run_all(plan::open(saturation));
         }
+        eprintln!("the open loop needs a rate to begin with, and no system was asked for one");
+        Ok(())
     }
 
     /// What the slowest system does at most.
@@ -109,10 +115,12 @@ fn conditions(options: &Options, cluster: Option<&Cluster>) -> BTreeMap<String, 
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let postgres = cluster.map_or_else(|| "not installed".to_owned(), |cluster| cluster.version().to_owned());
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let postgres = cluster.map_or_else(|| "left out".to_owned(), |cluster| cluster.version().to_owned());
     [
         ("cores", cores.to_string()),
         ("processor", model.map_or("unknown", |(_, model)| model).to_owned()),
+        ("load average before", load.split(' ').next().unwrap_or_default().to_owned()),
         ("kernel", kernel.trim().to_owned()),
         ("PostgreSQL", postgres),
         ("seconds of a measurement", options.seconds.to_string()),

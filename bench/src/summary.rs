@@ -85,10 +85,25 @@ impl Results {
     }
 }
 
+/// Figures of the whole device: whatever else runs can only add to them, so the least of all rounds is nearest.
+const ONLY_ADDED_TO: [&str; 2] = ["written_bytes", "flushes"];
+
+impl Spread {
+    /// With what stands for all rounds of the figure `name` in the place of the median.
+    pub(crate) fn standing_for(self, name: &str) -> Self {
+        if ONLY_ADDED_TO.contains(&name) { Self { median: self.min, ..self } } else { self }
+    }
+}
+
 impl Entry {
-    /// The median of one figure.
+    /// One figure, as it stands for all rounds: the median, or the least of what others can only add to.
+    pub(crate) fn figure(&self, name: &str) -> Option<Spread> {
+        self.figures.get(name).map(|spread| spread.standing_for(name))
+    }
+
+    /// The value of [`Entry::figure`].
     pub(crate) fn median(&self, name: &str) -> Option<f64> {
-        self.figures.get(name).map(|spread| spread.median)
+        self.figure(name).map(|spread| spread.median)
     }
 }
 
@@ -101,6 +116,15 @@ mod tests {
         assert_eq!(Spread::of(Vec::new()), None);
         assert_eq!(Spread::of(vec![3.0, 1.0, 9.0]), Some(Spread { median: 3.0, min: 1.0, max: 9.0 }));
         assert_eq!(Spread::of(vec![4.0, 1.0]), Some(Spread { median: 2.5, min: 1.0, max: 4.0 }));
+    }
+
+    #[test]
+    fn least_stands_for_what_others_can_only_add_to() {
+        let round = |bytes: f64| Figures::from([("written_bytes".to_owned(), bytes), ("cpu_us".to_owned(), bytes)]);
+        let mut results = Results::default();
+        results.add("b1", "uniform", 64, System::Tandem, &[round(800.0), round(90_000.0), round(900.0)]);
+        let entry = results.entry("b1", "uniform", 64, System::Tandem).unwrap();
+        assert_eq!((entry.median("written_bytes"), entry.median("cpu_us")), (Some(800.0), Some(900.0)));
     }
 
     #[test]

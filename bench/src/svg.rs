@@ -72,7 +72,7 @@ impl Chart {
         let mut at = LEFT;
         for (place, series) in self.series.iter().enumerate() {
             const MARK: f64 = 11.0;
-            const LETTER: f64 = 6.6;
+            const LETTER: f64 = 7.0;
             let colour = COLOURS[place % COLOURS.len()];
             let _ =
                 writeln!(svg, "<rect x=\"{at:.1}\" y=\"38\" width=\"{MARK}\" height=\"{MARK}\" fill=\"{colour}\"/>");

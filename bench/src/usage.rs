@@ -36,8 +36,6 @@ pub(crate) struct Usage {
     pub(crate) cpu: Duration,
     /// That went to storage.
     pub(crate) written_bytes: u64,
-    /// Resident now. Of several processes: what they share is counted once.
-    pub(crate) memory_bytes: u64,
 }
 
 impl Usage {
@@ -45,12 +43,11 @@ impl Usage {
     pub(crate) fn of(process: &Process) -> anyhow::Result<Self> {
         let mut usage = Self::of_one(process.id, process.with_children)?;
         if process.with_children {
-            usage.memory_bytes = shared_memory(process.id);
             for child in children(process.id)? {
                 // It may end between the two looks; then its parent has counted it.
                 if let Ok(used) = Self::of_one(child, false) {
-                    usage.memory_bytes += shared_memory(child);
-                    usage.cpu += used.cpu;
+                    // Ticks are too coarse for hundreds of processes that take a few milliseconds each.
+                    usage.cpu += precise_cpu(child).unwrap_or(used.cpu);
                     usage.written_bytes += used.written_bytes;
                 }
             }
@@ -58,12 +55,11 @@ impl Usage {
         Ok(usage)
     }
 
-    /// CPU and bytes since; memory as it is now.
+    /// What was used since.
     pub(crate) fn since(self, before: Self) -> Self {
         Self {
             cpu: self.cpu.saturating_sub(before.cpu),
             written_bytes: self.written_bytes.saturating_sub(before.written_bytes),
-            memory_bytes: self.memory_bytes,
         }
     }
 
@@ -73,13 +69,23 @@ impl Usage {
         let times = if with_ended_children { USER_TIME..=CHILDREN_SYSTEM_TIME } else { USER_TIME..=USER_TIME + 1 };
         let ticks: u64 = times.map(|index| field(&stat, index)).sum();
         let io = fs::read_to_string(format!("/proc/{id}/io"))?;
-        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
         Ok(Self {
             cpu: Duration::from_millis(ticks * 1_000 / TICKS_A_SECOND),
             written_bytes: named(&io, "write_bytes:"),
-            memory_bytes: named(&status, "VmRSS:") * KIB,
         })
     }
+}
+
+/// Memory that a process holds now. Of several processes, what they share is counted once.
+///
+/// Asking for it takes the kernel a while if there are many, so it is not asked while requests are counted.
+pub(crate) fn memory_bytes(process: &Process) -> anyhow::Result<u64> {
+    if process.with_children {
+        let children = children(process.id)?;
+        return Ok(children.into_iter().chain([process.id]).map(shared_memory).sum());
+    }
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id))?;
+    Ok(named(&status, "VmRSS:") * KIB)
 }
 
 /// What a block device has done so far, for whoever asked it: the only honest count of what reached it. The page cache
@@ -118,6 +124,12 @@ fn field(stat: &str, index: usize) -> u64 {
 fn named(text: &str, name: &str) -> u64 {
     let value = text.lines().find_map(|line| line.strip_prefix(name));
     value.and_then(|value| value.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// CPU time of a process of one thread, in nanoseconds.
+fn precise_cpu(id: u32) -> Option<Duration> {
+    let schedule = fs::read_to_string(format!("/proc/{id}/schedstat")).ok()?;
+    schedule.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
 /// Memory of a process, with its share of what others hold as well.
@@ -161,6 +173,6 @@ mod tests {
             assert!(std::time::Instant::now() < until, "{used:?}");
             used = Usage::of(&own).unwrap().since(before);
         }
-        assert!(used.memory_bytes > 1 << 20, "{used:?}");
+        assert!(memory_bytes(&own).unwrap() > 1 << 20);
     }
 }

@@ -27,6 +27,8 @@ use crate::metrics::Metrics;
 use crate::partition::ReleasedMessage;
 use crate::tasks::{self, TaskKind};
 
+/// How the request ids of messages begin. No client may use such an id: the message would be taken for a repetition.
+pub(crate) const MESSAGE_ID_PREFIX: &str = "message:";
 /// Messages kept in memory. More stay in the store until there is room.
 const MESSAGES_MAX: usize = 65_536;
 /// Due times kept in memory. More stay in the store until there is room.
@@ -205,7 +207,7 @@ impl Courier {
     }
 
     fn request(&self, row: &Bytes, message: &Message) -> Option<Request> {
-        let id = format!("message:{}:{}", message.flow, message.index).parse().ok()?;
+        let id = format!("{MESSAGE_ID_PREFIX}{}:{}", message.flow, message.index).parse().ok()?;
         let deadline = Duration::from_millis(DEADLINE_MS_MAX);
         let (to, handler, payload) = (message.to.clone(), message.handler.clone(), message.payload.clone());
         let mut request = Request::new(self.layout.slots(), id, to, handler, payload, deadline);

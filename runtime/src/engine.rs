@@ -8,7 +8,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tandem_model::ids::{FunctionName, HandlerName};
 use tandem_model::outcome::{Cause, FlowRecord, Outcome};
-use tandem_model::request::Request;
+use tandem_model::request::{Origin, Request};
 use tandem_model::topology::{Isolation, Topology};
 use tandem_store::Store;
 use tandem_store::keys::Layout;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::clock::Clock;
-use crate::courier::Courier;
+use crate::courier::{Courier, MESSAGE_ID_PREFIX};
 use crate::egress::Egresses;
 use crate::flow::{Flow, Left};
 use crate::host::Host;
@@ -120,6 +120,9 @@ impl<S: Store> Engine<S> {
         let function = &request.instance.function;
         if !topology.functions.contains_key(function) {
             return invalid(Invalid::UnknownFunction(function.to_string()));
+        }
+        if request.origin == Origin::Client && request.id.as_str().starts_with(MESSAGE_ID_PREFIX) {
+            return invalid(Invalid::ReservedId);
         }
         let bytes = request.payload.bytes.len();
         let max = topology.limits.payload_bytes_max;

@@ -27,6 +27,7 @@ pub(crate) use link::Begun;
 pub(crate) use worker::{Lease, Worker};
 
 mod connect;
+mod events;
 mod http;
 mod link;
 mod welcome;
@@ -36,7 +37,7 @@ mod worker;
 pub(crate) const EVENTS_QUEUED_MAX: usize = 2_048;
 /// Invocations that run ahead take no more than this part of a worker's credit and of a function's concurrency: one over
 /// this number. The rest is for those who have their turn.
-const AHEAD_SHARE: usize = 2;
+const AHEAD_SHARE: u32 = 2;
 /// Frames that may wait to be written to one worker.
 const FRAMES_QUEUED_MAX: usize = 4_096;
 
@@ -114,14 +115,25 @@ pub(crate) enum Answer {
 /// One running invocation. Dropping it cancels it.
 #[derive(Debug)]
 pub(crate) struct Session {
-    events: mpsc::Receiver<Event>,
+    events: Events,
     answers: worker::Answers,
+}
+
+/// Where the events of a session come from.
+#[derive(Debug)]
+enum Events {
+    Link(events::Receiver),
+    Http(mpsc::Receiver<Event>),
 }
 
 impl Session {
     /// The next thing user code wants. A session that ended without a word was flooded by its worker.
     pub(crate) async fn next(&mut self) -> Event {
-        self.events.recv().await.unwrap_or(Event::Flooded)
+        let event = match &mut self.events {
+            Events::Link(events) => events.next().await,
+            Events::Http(events) => events.recv().await,
+        };
+        event.unwrap_or(Event::Flooded)
     }
 
     /// Where another invocation can follow this one.
@@ -338,9 +350,9 @@ impl Host {
         let mut inner = self.lock();
         let pool = inner.pools.get(function)?;
         let worker = Arc::clone(pool.iter().find(|worker| worker.carries(begun))?);
-        let max = inner.topology.functions.get(function).map_or(0, |declared| declared.concurrency_max as usize);
+        let max = inner.topology.functions.get(function).map_or(0, |declared| declared.concurrency_max);
         let running = inner.running.entry(function.clone()).or_default();
-        if *running >= max / AHEAD_SHARE || !worker.has_credit_ahead() {
+        if *running >= (max / AHEAD_SHARE) as usize || !worker.has_credit_ahead() {
             return None;
         }
         *running += 1;

@@ -134,6 +134,7 @@ impl Problem {
                     Self::not_found("unknown-handler", detail).with_outcome(Outcome::Invalid)
                 }
                 Invalid::PayloadTooLarge { .. } => Self::payload_too_large(detail),
+                Invalid::ReservedId => Self::invalid("reserved-request-id", detail),
                 Invalid::AsOfNeedsReadOnly => Self::invalid("as-of-needs-read-only", detail),
                 Invalid::HistoryNotKept(_) => Self::invalid("history-not-kept", detail),
             },
@@ -341,6 +342,7 @@ pub const REASONS: &[(&str, u16, &str)] = &[
         "The route's key expression has no valid result on this request; the detail names the expression and what is missing.",
     ),
     ("idempotency-expression", 400, "The same for the route's idempotency key expression."),
+    ("reserved-request-id", 400, "The request id begins with `message:`, as only the ids of messages do."),
     ("as-of-needs-read-only", 400, "`Tandem-As-Of` was sent to a handler that may write."),
     ("history-not-kept", 400, "The store does not keep that past."),
     ("no-route", 404, "No route has this path."),
@@ -417,6 +419,7 @@ mod tests {
         check(NotAccepted::Unavailable("no".into()), 503, "unavailable", true);
         check(NotAccepted::Invalid(Invalid::UnknownFunction("x".into())), 404, "unknown-function", false);
         check(NotAccepted::Invalid(Invalid::PayloadTooLarge { bytes: 2, max: 1 }), 413, "payload-too-large", false);
+        check(NotAccepted::Invalid(Invalid::ReservedId), 400, "reserved-request-id", false);
         check(NotAccepted::Invalid(Invalid::AsOfNeedsReadOnly), 400, "as-of-needs-read-only", false);
     }
 

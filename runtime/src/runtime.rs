@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, warn};
 
 use crate::clock::{Clock, SystemClock};
-use crate::courier::Courier;
+use crate::courier::{Courier, MESSAGE_ID_PREFIX};
 use crate::dial::{Dial, Tcp};
 use crate::egress::Egresses;
 use crate::engine::{Engine, Parts};
@@ -135,6 +135,9 @@ pub enum Invalid {
         /// How large it may be.
         max: usize,
     },
+    /// The id is one that only messages have.
+    #[error("a request id must not begin with {MESSAGE_ID_PREFIX:?}: those are the ids of messages")]
+    ReservedId,
     /// A past time on a handler that may write.
     #[error("asOf needs a handler with isolation ReadOnly")]
     AsOfNeedsReadOnly,

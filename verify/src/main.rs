@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tandem_verify::process::Kind;
 
+mod histories;
 mod processes;
 mod simulate;
 mod soak;
@@ -21,11 +21,11 @@ struct Arguments {
 enum Command {
     /// Runs whole runtimes in simulated worlds, one for each seed, and judges what happened in them.
     Simulate(simulate::Arguments),
-    /// Runs random programs against real processes that are killed, and judges what happened.
+    /// Checks list-append histories of real runtimes for anomalies.
+    Histories(histories::Arguments),
+    /// Runs random programs, or histories, against real processes that are killed, and judges what happened.
     Processes(processes::Arguments),
-    /// Runs list-append histories against real processes that are killed, and looks for anomalies.
-    Histories(processes::Arguments),
-    /// Does all of it in turn, each time with new seeds, and reports.
+    /// Simulates, and runs programs and histories against processes, in turn, each time with new seeds, and reports.
     Soak(soak::Arguments),
     /// What runs and histories start as their workers.
     #[command(hide = true)]
@@ -36,8 +36,8 @@ fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let done = match command {
         Command::Simulate(arguments) => simulate::run(&arguments),
-        Command::Processes(arguments) => processes::run(Kind::Processes, &arguments),
-        Command::Histories(arguments) => processes::run(Kind::Histories, &arguments),
+        Command::Histories(arguments) => histories::run(&arguments),
+        Command::Processes(arguments) => processes::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),
         Command::Worker(arguments) => processes::work(&arguments),
     };

@@ -91,7 +91,7 @@ impl Kind {
     pub fn command(self) -> &'static str {
         match self {
             Self::Processes => "processes",
-            Self::Histories => "histories",
+            Self::Histories => "processes --histories",
         }
     }
 }
@@ -249,7 +249,7 @@ impl Run {
             Load::Histories(histories) => {
                 let found = histories.judge().await;
                 verdict.violations = found.violations;
-                verdict.violations_found = found.violations_found;
+                verdict.violations_found = found.problems;
                 verdict.counts =
                     found.counts.into_iter().map(|(name, count)| (name.to_owned(), count as u64)).collect();
                 self.site.stop().await
@@ -321,7 +321,7 @@ impl Run {
             self.site.ready().await?;
         };
         let (asked, samples) = (clients.asked(self.site.lives()), std::mem::take(&mut self.samples));
-        let history = History { asked, samples, end, workers_lost: true };
+        let history = History { asked, samples, end, workers_lost: true, had_rivals: false };
         let judged = tokio::task::spawn_blocking(move || judge(&history)).await.context("the judge failed")?;
         verdict.violations = judged.violations;
         verdict.violations_found = judged.violations_found;
@@ -331,6 +331,7 @@ impl Run {
             ("refusals", judged.refusals),
             ("looks", judged.looks),
             ("samples", judged.samples),
+            ("ran-again", judged.ran_again),
             ("undecided", judged.undecided),
         ];
         verdict.counts = counts.into_iter().map(|(name, count)| (name.to_owned(), count as u64)).collect();

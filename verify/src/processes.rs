@@ -1,4 +1,4 @@
-//! `tandem-verify processes` and `tandem-verify histories`: real processes, with kill -9. And what their workers run.
+//! `tandem-verify processes`: real processes, with kill -9. And what their workers run.
 
 use std::path::PathBuf;
 
@@ -15,6 +15,9 @@ pub(crate) struct Arguments {
     /// How long things go wrong.
     #[arg(long, default_value_t = 15)]
     seconds: u64,
+    /// List-append histories instead of random programs.
+    #[arg(long)]
+    histories: bool,
     /// The `tandem` program; from beside this one by default.
     #[arg(long)]
     tandem: Option<PathBuf>,
@@ -49,9 +52,10 @@ pub(crate) fn programs(tandem: Option<&PathBuf>) -> anyhow::Result<Programs> {
 }
 
 /// Runs it. `false` if something was found.
-pub(crate) fn run(kind: Kind, arguments: &Arguments) -> anyhow::Result<bool> {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let programs = programs(arguments.tandem.as_ref())?;
     let plan = Plan { tells: !arguments.quiet, ..Plan::of(arguments.seed, arguments.seconds) };
+    let kind = if arguments.histories { Kind::Histories } else { Kind::Processes };
     println!("seed {}", plan.seed);
     let report = threads()?.block_on(process::run(&programs, kind, &plan))?;
     println!("{:#?}", report.counts);

@@ -207,7 +207,7 @@ impl Soak {
             let calm = row.of("calm-operations");
             let calm = match calm {
                 0 => String::new(),
-                _ => format!("{:.1} %", 100.0 * row.of("calm-operations-succeeded") as f64 / calm as f64),
+                _ => format!("{} %", 100 * row.of("calm-operations-succeeded") / calm),
             };
             println!("{name:<12}{runs:>8}{bad:>8}{seconds:>10.0}{flows:>12}{kills:>10}{calm:>10}");
         }

@@ -22,7 +22,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use futures_util::StreamExt;
+use futures_util::future::select_all;
 use futures_util::stream::FuturesUnordered;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -97,7 +99,7 @@ pub fn run(plan: &Plan) -> Report {
     let mut world = World::new(plan, trace.clone());
     alarms.watch(|| world.run());
     let mut history = world.history();
-    let (end, problem) = match Observed::of(world.disk.rows()) {
+    let (end, problem) = match Observed::of_versioned(world.disk.versioned_rows()) {
         Ok(end) => (end, None),
         Err(problem) => (Observed::default(), Some(problem)),
     };
@@ -133,6 +135,13 @@ impl Clock for StoreClock {
     fn unix_ms(&self) -> u64 {
         self.0.unix_ms()
     }
+}
+
+/// A process that runs.
+struct Process {
+    runtime: Runtime<SimulatedStore>,
+    store: SimulatedStore,
+    router: Router,
 }
 
 /// How a life ended.
@@ -182,62 +191,79 @@ impl<'a> World<'a> {
 
     async fn life(&mut self, seed: u64) -> Ended {
         let is_calm = self.base_ms >= self.plan.calm_after_ms;
-        let faults = if is_calm { Faults::none() } else { self.plan.faults };
-        let store = self.disk.open(faults);
         let mut random = SmallRng::seed_from_u64(seed);
         let ends = self.plan.lives.get(self.lives - 1).copied().filter(|_| !is_calm).unwrap_or(LifeEnds::Never);
-        if let LifeEnds::AtOperation(number, point) = ends {
-            store.crash_at(number, point);
-        }
         let workers = Workers::new(self.plan, &self.trace, random.random());
+        let has_rival = !is_calm && self.lives <= self.plan.rival_lives;
+        let mut processes = Vec::new();
+        for _ in 0..if has_rival { 2 } else { 1 } {
+            let store = self.disk.open(if is_calm { Faults::none() } else { self.plan.faults });
+            if let LifeEnds::AtOperation(number, point) = ends {
+                store.crash_at(number, point);
+            }
+            match self.start(store, &workers, random.random()).await {
+                Ok(process) => processes.push(process),
+                Err(ended) => return ended,
+            }
+        }
+        if has_rival {
+            self.trace.tick("rivals", "two processes work on the store");
+        }
+        self.lived(&processes, &workers, ends, random).await
+    }
+
+    async fn start(&self, store: SimulatedStore, workers: &Workers, seed: u64) -> Result<Process, Ended> {
         let options = Options {
             clock: Arc::new(StoreClock(store.clone())),
             metrics: Metrics::new(),
             dial: Arc::new(workers.clone()),
-            seed: Some(random.random()),
+            seed: Some(seed),
         };
-        let started = async {
-            let started = Runtime::start(options, store.clone(), self.plan.topology()).await;
-            started.map_err(|error| self.trace.note(&format!("start failed: {error}")))
-        };
-        let runtime = tokio::select! {
+        let started = tokio::select! {
             biased;
-            () = store.crashed() => return gone(&self.trace, "crash-at-start"),
-            started = started => started,
+            () = store.crashed() => return Err(gone(&self.trace, "crash-at-start")),
+            started = Runtime::start(options, store.clone(), self.plan.topology()) => started,
         };
-        let Ok(runtime) = runtime else {
-            self.trace.count("start-failed");
-            sleep(START_AGAIN).await;
-            return Ended::Gone;
-        };
-        self.lived(&runtime, &store, &workers, ends, random).await
+        match started {
+            Ok(runtime) => {
+                let router = tandem_runtime::ingress::router(runtime.clone(), Arc::clone(runtime.metrics()));
+                Ok(Process { runtime, store, router })
+            }
+            Err(error) => {
+                self.trace.tick("start-failed", &error.to_string());
+                sleep(START_AGAIN).await;
+                Err(Ended::Gone)
+            }
+        }
     }
 
-    async fn lived(
-        &mut self,
-        runtime: &Runtime<SimulatedStore>,
-        store: &SimulatedStore,
-        workers: &Workers,
-        ends: LifeEnds,
-        mut random: SmallRng,
-    ) -> Ended {
-        let router = tandem_runtime::ingress::router(runtime.clone(), Arc::clone(runtime.metrics()));
+    async fn lived(&mut self, processes: &[Process], workers: &Workers, ends: LifeEnds, mut random: SmallRng) -> Ended {
         let (plan, base_ms, disk, trace, clients) = (self.plan, self.base_ms, &self.disk, &self.trace, &self.clients);
         let looks = looks(plan, disk, trace, &mut self.samples, SmallRng::from_rng(&mut random));
         let trouble = workers.trouble(plan, base_ms, SmallRng::from_rng(&mut random));
+        let routers: Vec<Router> = processes.iter().map(|process| process.router.clone()).collect();
+        let has_rival = processes.len() > 1;
         let done = async {
             let mut running: FuturesUnordered<_> =
-                clients.all().iter().map(|client: &Client| client.run(clients, &router)).collect();
+                clients.all().iter().map(|client: &Client| client.run(clients, &routers)).collect();
             while running.next().await.is_some() {}
-            drained(plan, disk, trace).await
+            // Of two processes, one does not know the messages that the other released: the next life finds them.
+            if has_rival { gone(trace, "rivals-end") } else { drained(plan, disk, trace).await }
+        };
+        let rivals_end = async {
+            sleep(Duration::from_millis(plan.calm_after_ms.saturating_sub(base_ms))).await;
+            if !has_rival {
+                std::future::pending::<()>().await;
+            }
         };
         tokio::select! {
             biased;
-            () = store.crashed() => gone(trace, "crash"),
-            () = death(ends, runtime, trace) => gone(trace, "process-gone"),
+            () = crashed(processes) => gone(trace, "crash"),
+            () = death(ends, processes, trace) => gone(trace, "process-gone"),
             ended = done => ended,
+            () = rivals_end => gone(trace, "rivals-end"),
             stuck = watchdog(plan, clients, trace) => Ended::Stuck(stuck),
-            never = async { tokio::join!(calm(plan, base_ms, store, workers, trace), looks, trouble).0 } => match never {},
+            never = async { tokio::join!(calm(plan, base_ms, processes, workers, trace), looks, trouble).0 } => match never {},
         }
     }
 
@@ -250,6 +276,7 @@ impl<'a> World<'a> {
             samples: std::mem::take(&mut self.samples),
             end: Observed::default(),
             workers_lost: true,
+            had_rivals: self.plan.rival_lives > 0,
         }
     }
 }
@@ -260,23 +287,32 @@ fn gone(trace: &Trace, how: &str) -> Ended {
     Ended::Gone
 }
 
+/// Returns when one of the processes has died at its store. The others go with it.
+async fn crashed(processes: &[Process]) {
+    select_all(processes.iter().map(|process| Box::pin(process.store.crashed()))).await;
+}
+
 /// Returns when a life ends by the clock.
-async fn death(ends: LifeEnds, runtime: &Runtime<SimulatedStore>, trace: &Trace) {
+async fn death(ends: LifeEnds, processes: &[Process], trace: &Trace) {
     match ends {
         LifeEnds::Never | LifeEnds::AtOperation(..) => std::future::pending::<()>().await,
         LifeEnds::KilledAfter(ms) => sleep(Duration::from_millis(ms)).await,
         LifeEnds::StoppedAfter(ms) => {
             sleep(Duration::from_millis(ms)).await;
             trace.tick("stopped", "");
-            runtime.shut_down(STOP_GRACE).await;
+            for process in processes {
+                process.runtime.shut_down(STOP_GRACE).await;
+            }
         }
     }
 }
 
 /// Lets nothing go wrong any more from some time on.
-async fn calm(plan: &Plan, base_ms: u64, store: &SimulatedStore, workers: &Workers, trace: &Trace) -> Infallible {
+async fn calm(plan: &Plan, base_ms: u64, processes: &[Process], workers: &Workers, trace: &Trace) -> Infallible {
     sleep(Duration::from_millis(plan.calm_after_ms.saturating_sub(base_ms))).await;
-    store.set_faults(Faults::none());
+    for process in processes {
+        process.store.set_faults(Faults::none());
+    }
     workers.calm();
     trace.note("calm");
     std::future::pending().await
@@ -295,7 +331,7 @@ async fn looks(
         if trace.now_ms() > plan.calm_after_ms {
             return std::future::pending().await;
         }
-        match Observed::of(disk.rows()) {
+        match Observed::of_versioned(disk.versioned_rows()) {
             Ok(rows) => {
                 let at = trace.tick("sample", &format!("{} commits", rows.order.len()));
                 samples.push(Sample { at, rows });
@@ -309,7 +345,7 @@ async fn looks(
 async fn drained(plan: &Plan, disk: &SimulatedDisk, trace: &Trace) -> Ended {
     let began = Instant::now();
     loop {
-        match Observed::of(disk.rows()) {
+        match Observed::of_versioned(disk.versioned_rows()) {
             Ok(rows) if rows.waiting.is_empty() => {
                 trace.note("done");
                 return Ended::Done;

@@ -7,64 +7,20 @@
 use std::path::Path;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use tandem::Server;
-use tandem_model::ids::{FunctionName, Timestamp};
-use tandem_model::topology::{Endpoint, Function, Protocol, Topology};
-use tandem_runtime::runtime::{Options, Runtime};
+use tandem_model::ids::Timestamp;
 use tandem_store::embedded::{self, EmbeddedStore};
 use tandem_store::memory::MemoryStore;
 use tandem_store::{Commit, CommitResult, Error, Store};
 use tandem_verify::history::workload::clients::{Load, Recorder, ask, read_all, run};
-use tandem_verify::history::workload::functions::{all, met};
+use tandem_verify::history::workload::functions::met;
+use tandem_verify::history::workload::site::Site;
 use tandem_verify::history::workload::{Action, Handler, Plan, Shape, Step};
 use tandem_verify::history::{Isolation, Kind, Level, Report, Status, Transaction, check};
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(2);
-const FUNCTIONS: [&str; 3] = ["session", "list", "log"];
-
-/// A worker, and runtimes on one store that know it.
-struct Site<S: Store> {
-    runtimes: Vec<Runtime<S>>,
-    _stop: oneshot::Sender<()>,
-}
-
-impl<S: Store> Site<S> {
-    async fn start(store: S, runtimes: usize) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = Server::new(all()).drain(Duration::ZERO).bind(listener).unwrap();
-        let endpoint = Endpoint { url: format!("http://{}", server.address()), protocol: Protocol::Grpc };
-        let (stop, stopped) = oneshot::channel::<()>();
-        tokio::spawn(server.run_until(async {
-            let _dropped = stopped.await;
-        }));
-        let function = Function { workers: vec![endpoint], ..Function::default() };
-        let functions = FUNCTIONS.map(|name| (name.parse::<FunctionName>().unwrap(), function.clone()));
-        let topology = Topology {
-            format: Topology::FORMAT,
-            retention_ms: Topology::RETENTION_MS,
-            functions: functions.into(),
-            ..Topology::default()
-        };
-        let start = || Runtime::start(Options::default(), store.clone(), topology.clone());
-        let runtimes = join_all((0..runtimes).map(|_| start())).await.into_iter().map(Result::unwrap).collect();
-        let site = Self { runtimes, _stop: stop };
-        for runtime in &site.runtimes {
-            let connected = async {
-                while !runtime.has_workers() {
-                    sleep(POLL).await;
-                }
-            };
-            timeout(PATIENCE, connected).await.expect("the worker is not connected");
-        }
-        site
-    }
-}
 
 fn embedded_store(directory: &Path) -> EmbeddedStore {
     // A test machine may be nearly full; how much room is left is not what is tested here.
@@ -102,7 +58,7 @@ async fn history<S: Store>(site: &Site<S>, load: &Load) -> Vec<Transaction> {
 }
 
 async fn is_clean<S: Store>(store: S, load: &Load) {
-    let site = Site::start(store, 1).await;
+    let site = Site::start(store, 1).await.unwrap();
     let history = history(&site, load).await;
     let report = judge(&history, Level::Declared);
     assert!(report.is_clean(), "seed {}: {report}", load.seed);
@@ -139,7 +95,7 @@ fn serializable(mut load: Load) -> Load {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_runtimes_on_one_store_have_one_order() {
-    let site = Site::start(MemoryStore::new(), 2).await;
+    let site = Site::start(MemoryStore::new(), 2).await.unwrap();
     let history = history(&site, &serializable(contended(5))).await;
     let report = check(&history, Level::StrictSerializable).unwrap();
     assert!(report.is_clean(), "{report}");
@@ -147,7 +103,7 @@ async fn two_runtimes_on_one_store_have_one_order() {
 
 /// Two plans that each read one list and append to the other one, both reads before any append.
 async fn skew(handler: Handler, [one, two]: [&str; 2]) -> Vec<Transaction> {
-    let site = Site::start(MemoryStore::new(), 1).await;
+    let site = Site::start(MemoryStore::new(), 1).await.unwrap();
     let (runtime, recorder) = (&site.runtimes[0], Recorder::default());
     let name = format!("skew-{}-{one}-{two}", handler.name());
     let plan = |entry: &str, read: &str, append: &str| {
@@ -189,7 +145,7 @@ fn live(directory: &Path, recorder: &Recorder, load: &Load) {
     let machine = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     machine.block_on(async {
         let store = opened(directory).await;
-        let site = Site::start(store, 1).await;
+        let site = Site::start(store, 1).await.unwrap();
         let until = recorder.answers() + LIFE;
         let enough = async {
             while recorder.answers() < until {
@@ -233,7 +189,7 @@ fn what_nobody_was_told_of_happened_whole_or_not_at_all() {
     }
     let machine = tokio::runtime::Runtime::new().unwrap();
     machine.block_on(async {
-        let site = Site::start(opened(directory.path()).await, 1).await;
+        let site = Site::start(opened(directory.path()).await, 1).await.unwrap();
         read_all(&site.runtimes[0], &recorder, &shape).await.unwrap();
     });
     let history = recorder.history().unwrap();
@@ -265,7 +221,7 @@ impl Store for Gullible {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_validates_nothing_is_found() {
-    let site = Site::start(Gullible(MemoryStore::new()), 2).await;
+    let site = Site::start(Gullible(MemoryStore::new()), 2).await.unwrap();
     let history = history(&site, &serializable(contended(6))).await;
     let report = check(&history, Level::StrictSerializable).unwrap();
     assert!(report.has(Kind::LostUpdate) || report.has(Kind::IncompatibleOrder), "{report}");

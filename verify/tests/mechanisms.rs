@@ -31,6 +31,8 @@ mod release;
 mod script;
 #[path = "../../runtime/tests/support/stage.rs"]
 mod stage;
+#[path = "mechanisms/worlds.rs"]
+mod worlds;
 
 /// What a check panics with if what the mechanism claims is not so. Any other panic is a mistake of the check.
 pub(crate) const BROKEN: &str = "the claim is broken";
@@ -154,6 +156,21 @@ fn every_mechanism_has_a_check() {
     assert_eq!(unchecked.collect::<Vec<_>>(), Vec::<&Mechanism>::new());
 }
 
+#[test]
+fn random_worlds_miss_most_mechanisms() {
+    const THREADS: usize = 2;
+    let share = |first| worlds::MISSED.into_iter().skip(first).step_by(THREADS);
+    thread::scope(|scope| {
+        for first in 0..THREADS {
+            scope.spawn(move || {
+                for mechanism in share(first) {
+                    assert!(worlds::is_missed(mechanism), "no world is bad without {mechanism:?}");
+                }
+            });
+        }
+    });
+}
+
 /// The page of the book.
 fn page() -> String {
     let mut page = String::from(
@@ -163,17 +180,46 @@ fn page() -> String {
          Each promise in [Guarantees](guarantees.md) is kept by mechanisms. For each of them there is a switch that only tests have \
          (the feature `sabotage`, which no released binary has), and a check that is green with the mechanism and red \
          without it, because of what it claims and for no other reason. So no mechanism is there for nothing, and none can be lost unseen.\n\n\
-         | clause | claim | mechanism | check |\n| --- | --- | --- | --- |\n",
+         In the last column is *yes* where random worlds see it, too: whole runtimes on a simulated store with random programs, \
+         faults and crashes (`verify/src/world.rs`). The others need what those worlds do not have, such as two runtimes on one store.\n\n\
+         | clause | claim | mechanism | check | random worlds |\n| --- | --- | --- | --- | --- |\n",
     );
     let mut checks: Vec<&Check> = CHECKS.iter().collect();
     checks.sort_by_key(|check| (check.clause, check.mechanism));
     for Check { clause, mechanism, module, name } in checks {
+        let seen = if worlds::MISSED.contains(mechanism) { "yes" } else { "" };
         let (claim, mechanism) = (mechanism.claim(), mechanism.name());
-        let row = format!("| {clause} | {claim} | `{mechanism}` | `{name}` in `verify/tests/mechanisms/{module}.rs` |");
+        let check = format!("`{name}` in `verify/tests/mechanisms/{module}.rs`");
+        let row = format!("| {clause} | {claim} | `{mechanism}` | {check} | {seen} |");
         writeln!(page, "{row}").unwrap();
     }
-    page
+    page + SOAK
 }
+
+/// The end of the page.
+const SOAK: &str = "
+## Soak
+
+`make soak MINUTES=10` looks for what nobody thought of, for as long as it is told to. It runs in turn, each time with new seeds:
+
+- **worlds**: whole runtimes on a simulated store, in one thread and in virtual time, with faults of the store and crashes (`verify/src/world.rs`);
+- **programs against processes** (`verify/src/process.rs`): `tandem dev` on the embedded store, with workers that are processes of their own,
+  through the Rust SDK and through the HTTP profile. Clients send random programs over HTTP; they duplicate them, send other bodies under the same id, cancel them,
+  set short deadlines, ask later, and repeat what was not answered until they know how it ended. Meanwhile the runtime is killed (`kill -9`) at random moments,
+  just after something was written to its data directory, and while it starts; it is told to end; workers are killed, and frozen for a while;
+- **histories against processes**: the same with list-append histories, which a checker searches for anomalies (`verify/src/history.rs`).
+
+Programs are judged by a model (`verify/src/model.rs`) that runs all committed flows once more, in the order of their commits: each answer, each request record, message, egress record and
+stored value must be what the model says. The whole store is compared with the model at the end, and after each kill as it lies on disk before the next runtime opens it. While a runtime runs, answers of
+read-only flows are compared, each of which is one snapshot. A run is bad, too, if no fault happened, if fewer than 80 % of the operations that no fault touched succeeded, if it does not work again
+within 30 seconds, or if the log of the runtime has an error in it.
+
+At the end there is a table (`-o json` for programs, with `target/release/tandem-verify soak`), and for each failing seed the one command that runs it again. A world does the same again. With processes a seed decides what is
+sent and what goes wrong, but not to the microsecond when; so the data and logs of a failed run are kept, and the report says where.
+
+What it does not show: that a sync is needed before an answer, since a killed process does not take from the operating system what it has written (`what_was_answered_is_on_disk` above shows that);
+more than one runtime on one store (worlds have that); histories through the HTTP profile.
+";
 
 #[test]
 fn the_page_is_up_to_date() {

@@ -132,7 +132,7 @@ fn everything_ends_without_workers() {
 /// A world that ends too late is noticed: here programs take longer than everything may.
 #[test]
 fn a_world_that_is_stuck_is_noticed() {
-    let shape = Shape { keys: 1, bad_code: false, sends: false, sleep_ms_max: 9_000 };
+    let shape = Shape { keys: 1, scans: false, bad_code: false, sends: false, sleep_ms_max: 9_000 };
     let plan =
         Plan { shape, clients: 2, requests: 8, calm_after_ms: 10, convergence: Duration::from_secs(1), ..quiet(7) };
     let report = world::run(&plan);
@@ -143,7 +143,7 @@ fn a_world_that_is_stuck_is_noticed() {
 
 /// A world in which nothing goes wrong.
 fn quiet(seed: u64) -> Plan {
-    let shape = Shape { keys: 2, bad_code: false, sends: false, sleep_ms_max: 1 };
+    let shape = Shape { keys: 2, scans: false, bad_code: false, sends: false, sleep_ms_max: 1 };
     let plan = Plan { faults: Faults::none(), lives: Vec::new(), trouble: Vec::new(), shape, ..Plan::of(seed) };
-    Plan { clients: 2, requests: 3, calm_after_ms: 1_000, tricks_percent: 0, ..plan }
+    Plan { clients: 2, requests: 3, calm_after_ms: 1_000, tricks_percent: 0, rival_lives: 0, attempts_max: 10, ..plan }
 }

@@ -42,7 +42,7 @@ impl<S: Store> Flow<S> {
         };
         tokio::select! {
             biased;
-            () = &mut turn => return None,
+            () = &mut turn => None,
             begun = before.wait() => {
                 let ahead = self.run_ahead(held, begun).await;
                 turn.await;

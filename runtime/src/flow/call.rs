@@ -103,16 +103,15 @@ impl<S: Store> Attempt<'_, S> {
         }
         let declared = declared(self.engine, self.topology, &instance.function, &handler);
         let read_only = self.isolation == Isolation::ReadOnly || declared.isolation == Isolation::ReadOnly;
-        let (lease, session) = match self.begun_ahead(call, &instance).await? {
-            Some(RunAhead { lease, session }) => (lease, session),
-            None => {
-                let lease = self.engine.host.lease(&instance.function, call == CallId::ENTRY).await;
-                let states = self.prefetch(call, &instance, lease.interface()).await?;
-                check_message(&instance, payload.bytes.len(), &states)?;
-                let session = lease.invoke(self.invocation(&instance, &handler, payload, states, read_only)).await;
-                self.engine.metrics.invocation(&instance.function);
-                (lease, session)
-            }
+        let (lease, session) = if let Some(RunAhead { lease, session }) = self.begun_ahead(call, &instance).await? {
+            (lease, session)
+        } else {
+            let lease = self.engine.host.lease(&instance.function, call == CallId::ENTRY).await;
+            let states = self.prefetch(call, &instance, lease.interface()).await?;
+            check_message(&instance, payload.bytes.len(), &states)?;
+            let session = lease.invoke(self.invocation(&instance, &handler, payload, states, read_only)).await;
+            self.engine.metrics.invocation(&instance.function);
+            (lease, session)
         };
         if call == CallId::ENTRY
             && let Some(begun) = session.begun()

@@ -13,7 +13,7 @@ use tandem_model::ids::Payload;
 use tandem_proto::function::v1alpha1 as wire;
 use tokio::sync::mpsc;
 
-use super::{Answer, EVENTS_QUEUED_MAX, Effect, Event, Finished, Invocation, ReadWhat, Rejection};
+use super::{Answer, Effect, Event, Finished, Invocation, ReadWhat, Rejection, events};
 use crate::dial::Outgoing;
 
 /// Frames put into one message.
@@ -52,7 +52,7 @@ struct Sessions {
 
 #[derive(Debug)]
 struct Open {
-    events: mpsc::Sender<Event>,
+    events: events::Sender,
     calls: HashSet<u64>,
     reads: HashSet<u64>,
     /// It follows another invocation, and has not said that it began.
@@ -97,8 +97,8 @@ impl Link {
         self: &Arc<Self>,
         invocation: Invocation,
         behind: Option<&Begun>,
-    ) -> (SessionHandle, mpsc::Receiver<Event>) {
-        let (events, receiver) = mpsc::channel(EVENTS_QUEUED_MAX);
+    ) -> (SessionHandle, events::Receiver) {
+        let (events, receiver) = events::queue();
         let id = self.lock().open(events, behind.is_some());
         let frame = wire::Invoke { follows: behind.map(|begun| begun.id), ..invoke_frame(id, invocation) };
         self.send(wire::runtime_frame::Frame::Invoke(frame)).await;
@@ -129,7 +129,7 @@ impl Link {
         open.sort_unstable_by_key(|(id, _)| *id);
         for (_, open) in open {
             // A full queue closes without a last word, which counts as flooded.
-            let _ = open.events.try_send(Event::Lost(why.to_owned()));
+            let _ = open.events.send(Event::Lost(why.to_owned()));
         }
     }
 
@@ -168,12 +168,12 @@ impl Link {
 }
 
 impl Sessions {
-    fn open(&mut self, events: mpsc::Sender<Event>, is_behind: bool) -> u64 {
+    fn open(&mut self, events: events::Sender, is_behind: bool) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         if let Some(why) = &self.closed {
             // The queue is new, so there is room.
-            let _ = events.try_send(Event::Lost(why.clone()));
+            let _ = events.send(Event::Lost(why.clone()));
         } else {
             self.open.insert(id, Open { events, calls: HashSet::new(), reads: HashSet::new(), is_behind });
         }
@@ -200,7 +200,7 @@ impl Sessions {
         };
         check(open)?;
         // A flow that ended in the meantime has closed its queue; a full queue ends the invocation below.
-        let is_full = matches!(open.events.try_send(event), Err(mpsc::error::TrySendError::Full(_)));
+        let is_full = open.events.send(event).is_err();
         if is_last || is_full {
             self.open.remove(&id);
         }

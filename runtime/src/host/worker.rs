@@ -10,7 +10,7 @@ use tokio_util::sync::DropGuard;
 
 use super::http::HttpWorker;
 use super::link::{Begun, Link, SessionHandle};
-use super::{AHEAD_SHARE, Answer, Host, Interface, Invocation, Session};
+use super::{AHEAD_SHARE, Answer, Events, Host, Interface, Invocation, Session};
 
 /// How invocations travel to a worker.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Worker {
     /// Whether so much credit is left that an invocation may run ahead of its turn.
     pub(super) fn has_credit_ahead(&self) -> bool {
         let granted = self.granted.load(Ordering::Relaxed);
-        self.credit.load(Ordering::Relaxed) * AHEAD_SHARE as i64 > granted
+        self.credit.load(Ordering::Relaxed) * i64::from(AHEAD_SHARE) > granted
     }
 
     /// Whether that invocation runs on it, and others may follow it.
@@ -111,11 +111,11 @@ impl Lease {
         match &self.worker.transport {
             Transport::Link(link) => {
                 let (handle, events) = link.start(invocation, None).await;
-                Session { events, answers: Answers::Link(handle) }
+                Session { events: Events::Link(events), answers: Answers::Link(handle) }
             }
             Transport::Http(worker) => {
                 let (answers, events, guard) = worker.start(invocation);
-                Session { events, answers: Answers::Http(answers, guard) }
+                Session { events: Events::Http(events), answers: Answers::Http(answers, guard) }
             }
         }
     }
@@ -125,7 +125,7 @@ impl Lease {
     pub(crate) async fn invoke_behind(&self, invocation: Invocation, begun: &Begun) -> Option<Session> {
         let Transport::Link(link) = &self.worker.transport else { return None };
         let (handle, events) = link.start(invocation, Some(begun)).await;
-        Some(Session { events, answers: Answers::Link(handle) })
+        Some(Session { events: Events::Link(events), answers: Answers::Link(handle) })
     }
 }
 

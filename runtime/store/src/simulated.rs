@@ -110,6 +110,12 @@ impl SimulatedDisk {
         self.lock().rows()
     }
 
+    /// The same, each row with the timestamp at which it was written: the order in which things were committed, whoever
+    /// did it.
+    pub fn versioned_rows(&self) -> Vec<(Timestamp, Bytes, Bytes)> {
+        self.lock().versioned_rows()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Disk> {
         // No code panics half way through a change of the disk, so a poisoned one is still whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -7,6 +7,7 @@ use tandem_model::outcome::Outcome;
 use tandem_runtime::runtime::Options;
 use tandem_store::Store;
 use tandem_store::memory::{Fault, MemoryStore};
+use tandem_store::simulated::{Faults, SimulatedDisk};
 
 use crate::held::HeldStore;
 use crate::script::{Step, node, other};
@@ -97,6 +98,33 @@ async fn two_runtimes_on_one_embedded_store_cannot_both_commit() {
     let stages = two_stages(embedded(directory.path())).await;
     transfers_keep_the_sum(&stages).await;
     the_same_id_runs_once(&stages).await;
+}
+
+/// Like the first, with late answers, false conflicts, and commits that are refused or of which nobody knows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_runtimes_in_bad_weather_cannot_both_commit() {
+    const WEATHER: Faults = Faults {
+        conflict: 300,
+        delay: 1_000,
+        late_answer: 1_000,
+        delay_ms_max: 3,
+        undetermined_before: 500,
+        undetermined_after: 500,
+        undetermined_open: 500,
+        read_unavailable: 0,
+        commit_unavailable: 300,
+        commit_full: 100,
+        crash: 0,
+    };
+    for seed in 0..3 {
+        let store = SimulatedDisk::new(seed).open(Faults::none());
+        let stages = two_stages(store.clone()).await;
+        store.set_faults(WEATHER);
+        transfers_keep_the_sum(&stages).await;
+        the_same_id_runs_once(&stages).await;
+        let counts = store.disk().counts();
+        assert!(counts.undetermined_after > 0 && counts.open_applied + counts.open_dropped > 0, "{counts:?}");
+    }
 }
 
 /// Both run a request with the same id; the first one's commit is held until the second has committed its own, and is

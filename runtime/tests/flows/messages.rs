@@ -7,7 +7,7 @@ use std::time::Duration;
 use tandem_model::outcome::Outcome;
 use tandem_model::slot::SlotCount;
 use tandem_runtime::clock::Clock;
-use tandem_runtime::runtime::{FlowState, Options};
+use tandem_runtime::runtime::{FlowState, Invalid, NotAccepted, Options};
 use tandem_store::keys::RowKey;
 use tandem_store::memory::MemoryStore;
 
@@ -59,6 +59,20 @@ async fn a_delayed_send_runs_once_when_it_is_due_and_not_before() {
     wake(&stage).await;
     assert_eq!(stage.value("later").await, Some(1));
     assert_eq!(stage.count(|row| matches!(row, RowKey::Timer { .. })).await, 0);
+}
+
+// To see it fail: let `Engine::check` take any request id.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_can_take_the_place_of_a_message() {
+    let (clock, store) = (clock(), MemoryStore::new());
+    let stage = Stage::start_with(store, options(&clock), |_| {}).await;
+    let sent = stage.run("a", vec![Step::Send(node("b", vec![Step::Add(1)]), HOUR_MS)]).await;
+    let id = format!("message:{}:0", sent.flow);
+    let refused = stage.submit(&id, &node("b", vec![Step::Add(100)])).await;
+    assert!(matches!(refused, Err(NotAccepted::Invalid(Invalid::ReservedId))), "{refused:?}");
+    clock.0.fetch_add(2 * HOUR_MS, Ordering::Relaxed);
+    wake(&stage).await;
+    eventually("the message arrives", async || stage.value("b").await == Some(1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

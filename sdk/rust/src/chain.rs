@@ -99,7 +99,7 @@ pub(crate) async fn run(first: Next) {
             // Whoever aborted it has answered for it. A flow that was given up changes nothing.
             Err(_) => invocation.states_before(),
         };
-        let states = Some(states).filter(|states| is_carried(states));
+        let states = Some(states).filter(is_carried);
         next = tail.end(states.as_ref());
         while let Some(follower) = next.take_if(|_| states.is_none()) {
             follower.invocation.finish(Err(declined()));

@@ -1,19 +1,20 @@
 //! What clients ask of lists, and how their answers become a history.
 //!
 //! A [`Plan`] is one request: calls to append and to read, some of them at the same time. It travels as the JSON payload
-//! of a request to the function `session` of [`functions`], in process, over HTTP, in a simulation or through real
+//! of a request to a list or to the function `session` of [`functions`], in process, over HTTP, in a simulation or through real
 //! processes that get killed. [`Plan::transactions`] makes of the plan and its answer what the checker reads.
 //!
 //! ```text
-//! Plans (seed) ─▶ Plan ─payload─▶ session/{entry} ─calls─▶ list/{key}, log/{key}
-//!                  │                    │ lists that were read
-//!                  └──── transactions ◀─┘
+//! Plans (seed) ─▶ Plan ─payload─▶ session, list or log ─calls─▶ list/{key}, log/{key}
+//!                  │                  │ lists that were read
+//!                  └── transactions ◀─┘
 //! ```
 //!
 //! | module | concept |
 //! | --- | --- |
 //! | [`functions`] | the functions that run plans |
-//! | [`clients`] | clients of a runtime in this process |
+//! | [`clients`] | clients of a runtime in this process, and a recorder for any clients |
+//! | [`site`] | a worker and runtimes in this process |
 
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
@@ -25,6 +26,7 @@ use super::{Element, Isolation, Operation, Status, Transaction};
 
 pub mod clients;
 pub mod functions;
+pub mod site;
 
 /// What is done to one list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +92,8 @@ impl Handler {
 /// The payload of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
+    /// What to append to the list where it enters, after reading it. Not in a session.
+    pub own: Option<Element>,
     /// Groups of calls: those of a group run at the same time and are of different lists, the groups one after the other.
     pub groups: Vec<Vec<Step>>,
     /// Say no at the end, so that nothing of it happens.
@@ -99,7 +103,9 @@ pub struct Work {
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Key of the instance of `session` where it enters.
+    /// Function of the instance where it enters: `session`, `list` or `log`.
+    pub function: &'static str,
+    /// Key of that instance. If it is a list, nothing else in the plan is about that list.
     pub entry: String,
     /// The level.
     pub handler: Handler,
@@ -145,9 +151,15 @@ pub enum Nonsense {
 }
 
 impl Plan {
-    /// A serializable one.
+    /// One that enters at a session.
     pub fn new(entry: &str, handler: Handler, groups: Vec<Vec<Step>>) -> Self {
-        Self { entry: entry.to_owned(), handler, work: Work { groups, reject: false } }
+        let work = Work { own: None, groups, reject: false };
+        Self { function: SESSION, entry: entry.to_owned(), handler, work }
+    }
+
+    /// The list where it enters.
+    fn own_list(&self) -> Option<&String> {
+        (self.function != SESSION).then_some(&self.entry)
     }
 
     /// The payload of the request.
@@ -173,7 +185,8 @@ impl Plan {
             Answer::Unknown => (Status::Unknown, Vec::new()),
         };
         let lists: Vec<Vec<Element>> = lists;
-        let reads = self.steps().filter(|step| step.action == Action::Read).count();
+        let called = self.steps().filter(|step| step.action == Action::Read).count();
+        let reads = called + usize::from(self.own_list().is_some());
         if status == Status::Committed && reads != lists.len() {
             return Err(Nonsense::Count { reads, lists: lists.len() });
         }
@@ -181,6 +194,11 @@ impl Plan {
             Transaction::new(process, invoked, completed).status(status).isolation(self.handler.isolation());
         let mut undone = Transaction::new(process, invoked, completed).status(Status::Aborted);
         let mut lists = lists.into_iter();
+        if let Some(key) = self.own_list() {
+            let read = lists.next().map(|elements| Operation::Read { key: key.clone(), elements });
+            let append = self.work.own.map(|element| Operation::Append { key: key.clone(), element });
+            whole.operations.extend(read.into_iter().chain(append));
+        }
         for Step { key, action } in self.steps() {
             let append = |element| Operation::Append { key: key.clone(), element };
             match action {
@@ -224,6 +242,8 @@ impl Shape {
     }
 }
 
+/// The function where plans enter that do not enter at a list.
+const SESSION: &str = "session";
 /// How far the elements of two clients are apart.
 const ELEMENTS_OF_A_CLIENT: Element = 1 << 32;
 
@@ -253,6 +273,18 @@ impl Plans {
         self.random.random_range(0..100) < percent
     }
 
+    /// At a list, where others wait for their turn, or at a session of its own, or now and then at one that is shared.
+    fn entry(&mut self) -> (&'static str, String) {
+        match self.random.random_range(0..10) {
+            0..5 => {
+                let name = functions::name_of(self.random.random_range(0..self.shape.keys));
+                (functions::function_of(&name), name)
+            }
+            5 => (SESSION, "shared".to_owned()),
+            _ => (SESSION, format!("client-{}", self.client)),
+        }
+    }
+
     fn action(&mut self, handler: Handler, is_last: bool) -> Action {
         if handler == Handler::Look {
             return Action::Read;
@@ -266,12 +298,13 @@ impl Plans {
         }
     }
 
-    /// Groups of calls; a spawned one is in the last group, with a list of its own.
-    fn groups(&mut self, handler: Handler) -> Vec<Vec<Step>> {
+    /// Groups of calls, all but of one list; a spawned one is in the last group, with a list of its own.
+    fn groups(&mut self, handler: Handler, but: &str) -> Vec<Vec<Step>> {
         let mut names = self.shape.names();
-        let mut calls = self.random.random_range(1..=self.shape.calls_max);
+        names.retain(|name| name != but);
+        let mut calls = self.random.random_range(0..=self.shape.calls_max);
         let mut groups: Vec<Vec<Step>> = Vec::new();
-        while calls > 0 {
+        while calls > 0 && !names.is_empty() {
             let size = self.random.random_range(1..=calls).min(names.len());
             calls -= size;
             names.shuffle(&mut self.random);
@@ -299,10 +332,12 @@ impl Iterator for Plans {
             Handler::Run
         };
         let reject = self.chance(self.shape.reject_percent);
-        let groups = self.groups(handler);
-        // Now and then two clients enter at the same instance, and run in turn.
-        let entry = if self.chance(10) { "shared".to_owned() } else { format!("client-{}", self.client) };
-        Some(Plan { entry, handler, work: Work { groups, reject } })
+        let (function, entry) = self.entry();
+        let groups = self.groups(handler, &entry);
+        let writes_own = handler != Handler::Look && function != SESSION && self.chance(70);
+        self.element += 1;
+        let work = Work { own: writes_own.then_some(self.element), groups, reject };
+        Some(Plan { function, entry, handler, work })
     }
 }
 
@@ -315,7 +350,10 @@ mod tests {
     fn the_same_seed_gives_the_same_plans_and_elements_are_unique() {
         let plans = |client| Plans::new(7, client, Shape::of_keys(4)).take(200).collect::<Vec<Plan>>();
         assert_eq!(plans(1), plans(1));
+        let alone = Plans::new(7, 2, Shape::of_keys(1)).take(200).map(|plan| plan.work.groups.len()).max();
+        assert_eq!(alone, Some(5), "one list is enough");
         let all = [plans(0), plans(1)].concat();
+        assert!([SESSION, "list", "log"].iter().all(|name| all.iter().any(|plan| plan.function == *name)));
         let transactions = all.iter().flat_map(|plan| plan.transactions(0, (0, 1), &Answer::Unknown).unwrap());
         let history: Vec<Transaction> = transactions.collect();
         assert!(check(&history, Level::StrictSerializable).unwrap().is_clean());
@@ -336,6 +374,10 @@ mod tests {
             Transaction::new(3, 5, 9).isolation(Isolation::Snapshot).read("a", &[7]).append("b", 1).read("d", &[]);
         let undone = Transaction::new(3, 5, 9).status(Status::Aborted).append("c", 2);
         assert_eq!(made, [whole, undone]);
+        let work = Work { own: Some(8), ..Work::default() };
+        let at_list = Plan { function: "list", entry: "list-0".to_owned(), handler: Handler::Run, work };
+        let made = at_list.transactions(3, (5, 9), &Answer::Committed(b"[[7]]".to_vec())).unwrap();
+        assert_eq!(made, [Transaction::new(3, 5, 9).read("list-0", &[7]).append("list-0", 8)]);
         assert!(plan.transactions(3, (5, 9), &Answer::Committed(b"[[7]]".to_vec())).is_err());
         assert!(plan.transactions(3, (5, 9), &Answer::Committed(b"no".to_vec())).is_err());
     }

@@ -89,6 +89,8 @@ pub struct History {
     pub end: Observed,
     /// Workers were lost on the way, so flows may have failed for it.
     pub workers_lost: bool,
+    /// More than one process worked on the store at a time: then nobody promises an order of messages.
+    pub had_rivals: bool,
 }
 
 /// What was found, and how much was looked at.
@@ -108,6 +110,8 @@ pub struct Verdict {
     pub looks: usize,
     /// Samples that are exactly one state.
     pub samples: usize,
+    /// Flows that were run more than once.
+    pub ran_again: usize,
     /// Flows with too many ways to go.
     pub undecided: usize,
     /// Flows by outcome, messages included.
@@ -219,7 +223,7 @@ impl<'a> Judge<'a> {
             return Err("there are too many ways to go".to_owned());
         };
         self.verdict.replayed += 1;
-        self.release(place, record, &ran);
+        self.release(place, record, &program, &ran);
         self.emitted.push((flow, ran.emits));
         Ok(ran.writes)
     }
@@ -275,6 +279,7 @@ impl<'a> Judge<'a> {
         let history = self.history;
         for (flow, record) in &history.end.records {
             *self.verdict.outcomes.entry(record.outcome.to_string()).or_default() += 1;
+            self.verdict.ran_again += usize::from(record.attempts > 1);
             let in_order = self.places.contains_key(flow);
             if record.outcome == Outcome::Committed {
                 if !in_order {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use tandem_model::ids::FlowId;
+use tandem_model::ids::{FlowId, Timestamp};
 use tandem_model::outcome::FlowRecord;
 use tandem_store::keys::{self, RowKey};
 use tandem_store::rows::{self, Message};
@@ -30,10 +30,17 @@ pub struct Observed {
 
 impl Observed {
     /// Takes all rows of a store apart. Says which one makes no sense.
+    ///
+    /// Commits are in the order of their numbers, which is so as long as one process at a time writes.
     pub fn of(stored: impl IntoIterator<Item = (Bytes, Bytes)>) -> Result<Self, String> {
+        Self::of_versioned(stored.into_iter().map(|(key, value)| (Timestamp::ZERO, key, value)))
+    }
+
+    /// The same for rows that come with the timestamp of their commit, whoever wrote them.
+    pub fn of_versioned(stored: impl IntoIterator<Item = (Timestamp, Bytes, Bytes)>) -> Result<Self, String> {
         let mut observed = Self::default();
         let (mut order, mut out) = (Vec::new(), Vec::new());
-        for (key, value) in stored {
+        for (at, key, value) in stored {
             let broken = |error: &dyn std::fmt::Display| format!("row {key:?} makes no sense: {error}");
             match keys::parse(&key).map_err(|error| broken(&error))? {
                 RowKey::StateValue { instance, .. } => {
@@ -59,8 +66,10 @@ impl Observed {
                 RowKey::Egress { egress, sequence, .. } => {
                     let row = rows::decode_egress(&value).map_err(|error| broken(&error))?;
                     match egress.as_str() {
-                        ORDER => order.push((sequence, row.flow)),
-                        OUT => out.push((sequence, row.flow, number(&row.payload).map_err(|error| broken(&error))?)),
+                        ORDER => order.push((at, sequence, row.flow)),
+                        OUT => {
+                            out.push((at, sequence, row.flow, number(&row.payload).map_err(|error| broken(&error))?));
+                        }
                         _ => {}
                     }
                 }
@@ -69,8 +78,8 @@ impl Observed {
         }
         order.sort_unstable();
         out.sort_unstable();
-        observed.order = order.into_iter().map(|(_, flow)| flow).collect();
-        observed.out = out.into_iter().map(|(_, flow, number)| (flow, number)).collect();
+        observed.order = order.into_iter().map(|(_, _, flow)| flow).collect();
+        observed.out = out.into_iter().map(|(_, _, flow, number)| (flow, number)).collect();
         Ok(observed)
     }
 }

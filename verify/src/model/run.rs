@@ -270,8 +270,8 @@ fn end_of(stop: Stop) -> End {
     }
 }
 
-/// Whether two of them can come to the same instance.
-fn can_meet(all: &[To]) -> bool {
+/// Whether two callees at the same time can come to the same instance.
+pub(super) fn can_meet(all: &[To]) -> bool {
     let mut seen = BTreeSet::new();
     all.iter().any(|to| {
         let places: BTreeSet<String> = std::iter::once(to.place()).chain(to.program.places()).collect();

@@ -41,7 +41,7 @@ pub(super) struct Histories {
 /// What was found in a history.
 pub(super) struct Found {
     pub(super) violations: Vec<String>,
-    pub(super) violations_found: usize,
+    pub(super) problems: usize,
     pub(super) counts: Vec<(&'static str, usize)>,
 }
 
@@ -135,8 +135,8 @@ impl Histories {
             }
             Err(error) => violations.push(error.to_string()),
         }
-        let violations_found = violations.len();
+        let problems = violations.len();
         violations.truncate(TOLD_MAX);
-        Found { violations, violations_found, counts }
+        Found { violations, problems, counts }
     }
 }

@@ -54,6 +54,7 @@ impl Cast {
         let random = &mut SmallRng::seed_from_u64(seed);
         let shape = Shape {
             keys: *[2, 3, 8, 16].choose(random).unwrap_or(&3),
+            scans: random.random_bool(0.3),
             bad_code: random.random_bool(0.6),
             sends: random.random_bool(0.8),
             sleep_ms_max: *[0, 2, 20].choose(random).unwrap_or(&2),

@@ -338,7 +338,7 @@ fn write_resources(
     let mut text = resource("FunctionRuntime", "default");
     writeln!(text, "  slots: {SLOTS}\n  limits: {{deadline: {DEADLINE_MS}ms}}")?;
     for egress in application.egresses {
-        write!(text, "{}  stream: {{retention: 24h}}\n", resource("FunctionEgress", egress))?;
+        writeln!(text, "{}  stream: {{retention: 24h}}", resource("FunctionEgress", egress))?;
     }
     let entry = application.functions.first().context("there is no function")?;
     for (handler, _) in entry.handlers {

@@ -24,6 +24,8 @@ const CREDIT: i64 = 50;
 pub struct Shape {
     /// Instances on each level: few of them are fought over.
     pub keys: usize,
+    /// Mostly scans, and writes of entries.
+    pub scans: bool,
     /// Steps that break, panic or hang.
     pub bad_code: bool,
     /// Messages to other instances.
@@ -125,6 +127,7 @@ impl Generator {
 
     fn read(&mut self) -> Step {
         match self.random.random_range(0..4) {
+            _ if self.shape.scans && self.random.random_bool(0.6) => Step::Scan(self.scan()),
             0 | 1 => Step::Read,
             2 => Step::Entry(self.entry_key()),
             _ => Step::Scan(self.scan()),
@@ -144,6 +147,10 @@ impl Generator {
     }
 
     fn write(&mut self) -> Step {
+        if self.shape.scans && self.random.random_bool(0.6) {
+            let key = self.entry_key();
+            return if self.random.random_bool(0.5) { Step::Put(key, 1) } else { Step::Remove(key) };
+        }
         match self.random.random_range(0..8) {
             0 => Step::Set(self.random.random_range(0..20)),
             1 => Step::Put(self.entry_key(), self.random.random_range(0..20)),

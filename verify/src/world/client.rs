@@ -122,7 +122,7 @@ impl Clients {
                     key: entry.key,
                     id,
                     bodies: bytes.collect(),
-                    think_ms: random.random_range(0..plan.calm_after_ms / 4),
+                    think_ms: random.random_range(0..=plan.think_ms_max),
                     tricks,
                 });
                 asked.push(question);
@@ -205,10 +205,10 @@ impl Tricks {
 
 impl Client {
     /// Goes through the jobs that are left.
-    pub(super) async fn run(&self, clients: &Clients, router: &Router) {
+    pub(super) async fn run(&self, clients: &Clients, routers: &[Router]) {
         while let Some(job) = self.jobs.get(self.next.get()) {
             sleep(Duration::from_millis(job.think_ms)).await;
-            let sending = Sending { clients, router, job };
+            let sending = Sending { clients, routers, job };
             sending.run().await;
             clients.known.set(clients.known.get() + 1);
             self.next.set(self.next.get() + 1);
@@ -218,7 +218,7 @@ impl Client {
 
 struct Sending<'a> {
     clients: &'a Clients,
-    router: &'a Router,
+    routers: &'a [Router],
     job: &'a Job,
 }
 
@@ -383,8 +383,10 @@ impl Sending<'_> {
     }
 
     async fn call(&self, request: Request<Body>) -> Raw {
-        // A router never fails.
-        let Ok(response) = self.router.clone().oneshot(request).await;
+        // Of two processes, any may be asked. A router never fails.
+        let which = self.clients.trace.note("request") % self.routers.len() as u64;
+        let router = self.routers[usize::try_from(which).unwrap_or_default()].clone();
+        let Ok(response) = router.oneshot(request).await;
         let status = response.status();
         let repeated = response.headers().contains_key("tandem-repeated");
         let outcome = response.headers().get("tandem-outcome").and_then(|outcome| outcome.to_str().ok());

@@ -65,6 +65,10 @@ pub struct Plan {
     pub faults: Faults,
     /// How lives end, in order. Those after the last one end with the world.
     pub lives: Vec<LifeEnds>,
+    /// Lives of the process in which there are two of them on the store at the same time, from the first one on.
+    pub rival_lives: usize,
+    /// Longest time between an answer and the next request of a client, in milliseconds.
+    pub think_ms_max: u64,
     /// Workers, each of which runs all functions.
     pub workers: usize,
     /// Longest time that a message between runtime and worker travels, in milliseconds.
@@ -79,6 +83,8 @@ pub struct Plan {
     pub sample_every_ms: u64,
     /// How often clients do something unusual with a request, in percent.
     pub tricks_percent: u32,
+    /// Attempts of a flow that meets conflicts.
+    pub attempts_max: u32,
     /// Flows in flight at one time.
     pub flows_in_flight_max: usize,
     /// Keep the trace as lines.
@@ -93,6 +99,7 @@ impl Plan {
         let calm_after_ms = random.random_range(2_000..8_000);
         let shape = Shape {
             keys: *[1, 2, 3, 16].choose(random).unwrap_or(&2),
+            scans: random.random_bool(0.3),
             bad_code: random.random_bool(0.6),
             sends: random.random_bool(0.7),
             sleep_ms_max: *[0, 5, 50, 400].choose(random).unwrap_or(&5),
@@ -105,11 +112,13 @@ impl Plan {
         let trouble = (0..troubles).map(|_| trouble(random, workers, calm_after_ms)).collect();
         Self {
             seed,
-            clients: random.random_range(1..=6),
+            clients: *[1, 2, 4, 6, 12].choose(random).unwrap_or(&2),
             requests: random.random_range(2..=8),
             shape,
             faults,
             lives,
+            rival_lives: *[0, 0, 0, 0, 1, 2].choose(random).unwrap_or(&0),
+            think_ms_max: *[10, 100, calm_after_ms / 4].choose(random).unwrap_or(&100),
             workers,
             latency_ms_max: *[0, 1, 5, 30].choose(random).unwrap_or(&1),
             trouble,
@@ -118,6 +127,7 @@ impl Plan {
             sample_every_ms: random.random_range(200..2_000),
             tricks_percent: *[0, 10, 40].choose(random).unwrap_or(&10),
             flows_in_flight_max: *[3, 4_096, 4_096].choose(random).unwrap_or(&4_096),
+            attempts_max: *[10, 10, 10, 2].choose(random).unwrap_or(&10),
             keep_lines: false,
         }
     }
@@ -129,8 +139,12 @@ impl Plan {
         let functions = ["node", "leaf"].into_iter().filter_map(|name| Some((name.parse().ok()?, function.clone())));
         let egress = Egress { stream_retention_ms: Topology::RETENTION_MS };
         let egresses = [ORDER, OUT].into_iter().filter_map(|name| Some((name.parse().ok()?, egress.clone())));
-        let limits =
-            Limits { flows_in_flight_max: self.flows_in_flight_max, deadline_ms: DEADLINE_MS, ..Limits::default() };
+        let limits = Limits {
+            flows_in_flight_max: self.flows_in_flight_max,
+            attempts_max: self.attempts_max,
+            deadline_ms: DEADLINE_MS,
+            ..Limits::default()
+        };
         Topology {
             format: Topology::FORMAT,
             slots: SlotCount::new(SLOTS).unwrap_or_default(),

@@ -341,6 +341,24 @@ async fn commits_that_wait_together_share_one_sync_and_are_judged_against_each_o
     assert_eq!(statistics.bytes_written, 6 + 11);
 }
 
+#[tokio::test]
+async fn a_group_of_one_gives_each_commit_a_sync_of_its_own() {
+    const COMMITS: u64 = 20;
+    let directory = TempDir::new().unwrap();
+    let options = Options { group_commits_max: 1, ..options() };
+    let store = EmbeddedStore::open(directory.path(), options).unwrap();
+    let mut transactions = Vec::new();
+    for number in 0..COMMITS {
+        transactions.push(Transaction::begin(&store).await.put(&format!("key {number}"), "v"));
+    }
+    let tasks: Vec<_> = transactions.into_iter().map(|transaction| tokio::spawn(transaction.must_commit())).collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let statistics = store.statistics();
+    assert_eq!((statistics.commits, statistics.groups, statistics.syncs), (COMMITS, COMMITS, COMMITS));
+}
+
 /// Rotates memtables and merges table files under snapshots that are still read.
 #[tokio::test]
 async fn snapshots_stay_stable_while_the_engine_tidies_up() {

@@ -62,6 +62,14 @@ impl History {
         visible(self.versions.get(key)?, at)
     }
 
+    /// All rows as they are now, in key order, each with the timestamp at which it was written.
+    pub(crate) fn versioned_rows(&self) -> impl Iterator<Item = (Timestamp, Bytes, Bytes)> + '_ {
+        self.versions.iter().filter_map(|(key, versions)| {
+            let (at, value) = versions.last()?;
+            Some((*at, key.clone(), value.clone()?))
+        })
+    }
+
     /// Rows of a range in the view at a timestamp, in key order.
     pub(crate) fn rows(&self, range: &KeyRange, at: Timestamp) -> impl DoubleEndedIterator<Item = (Bytes, Bytes)> + '_ {
         let rows = (!range.is_empty()).then(|| self.versions.range(range.bounds()));

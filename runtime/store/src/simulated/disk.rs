@@ -141,6 +141,12 @@ impl Disk {
         self.history.rows(&everything, self.history.last()).collect()
     }
 
+    /// All rows as they are now, each with the timestamp at which it was written. Finds out about all open commits.
+    pub(super) fn versioned_rows(&mut self) -> Vec<(Timestamp, Bytes, Bytes)> {
+        self.settle(0, |_| true);
+        self.history.versioned_rows().collect()
+    }
+
     pub(super) fn commit(&mut self, life: usize, mut commit: Commit) -> Result<CommitResult, Error> {
         // Callers collect what they read and write in hash maps: their order must decide nothing here.
         commit.reads.sort_by(|a, b| a.key.cmp(&b.key));

@@ -20,20 +20,20 @@ impl Runtime {
         proto::Invoke { follows: Some(before), ..self.invocation(handler, payload) }
     }
 
-    async fn began(&mut self) -> (u64, Option<Bytes>) {
+    async fn began(&mut self) -> (u64, Bytes) {
         match self.next().await.unwrap() {
             WorkerFrame::Began(began) => {
                 let names: Vec<&str> = began.states.iter().map(|state| state.state.as_str()).collect();
                 assert_eq!(names, ["count", "label-text"], "all values and no maps");
-                (began.invocation_id, began.states[0].value.clone())
+                (began.invocation_id, began.states[0].value.clone().unwrap())
             }
             other => panic!("expected Began, got {other:?}"),
         }
     }
 }
 
-fn number(text: &'static str) -> Option<Bytes> {
-    Some(Bytes::from_static(text.as_bytes()))
+fn number(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
 }
 
 #[tokio::test]

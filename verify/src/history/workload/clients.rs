@@ -109,7 +109,7 @@ pub async fn ask<S: Store>(
 ) -> Result<(), InvalidName> {
     let number = recorder.asked(process, plan);
     let id = format!("history-{number}").parse()?;
-    let instance = Instance::parse("session", &plan.entry)?;
+    let instance = Instance::parse(plan.function, &plan.entry)?;
     let handler = plan.handler.name().parse()?;
     let payload = Payload::json(plan.payload());
     let request = Request::new(SlotCount::DEFAULT, id, instance, handler, payload, DEADLINE);

@@ -23,6 +23,11 @@ pub fn all() -> All {
     (Session, List, Log)
 }
 
+/// The function of a list.
+pub fn function_of(key: &str) -> &'static str {
+    if key.starts_with(LOG) { LOG } else { LIST }
+}
+
 /// The name of a list, which says what kind it is.
 pub fn name_of(number: usize) -> String {
     format!("{}-{number}", if number.is_multiple_of(2) { LIST } else { LOG })
@@ -37,6 +42,23 @@ pub struct Elements {
 /// Lists that are one value.
 #[function(name = "list")]
 impl List {
+    /// A plan that enters here: what is in the list, its own append, and what else there is to do.
+    async fn run(ctx: &Ctx<Elements>, work: Work) -> Result<Vec<Vec<Element>>> {
+        enter_list(ctx, work).await
+    }
+
+    /// The same with snapshot isolation.
+    #[handler(snapshot)]
+    async fn snapshot(ctx: &Ctx<Elements>, work: Work) -> Result<Vec<Vec<Element>>> {
+        enter_list(ctx, work).await
+    }
+
+    /// The same in a flow that only reads.
+    #[handler(read_only)]
+    async fn look(ctx: &Ctx<Elements>, work: Work) -> Result<Vec<Vec<Element>>> {
+        enter_list(ctx, work).await
+    }
+
     /// Puts an element at the end.
     async fn append(ctx: &Ctx<Elements>, element: Element) -> Result<()> {
         ctx.state.elements.update(|elements| elements.push(element)).await
@@ -55,6 +77,16 @@ impl List {
     }
 }
 
+async fn enter_list(ctx: &Ctx<Elements>, work: Work) -> Result<Vec<Vec<Element>>> {
+    let seen = ctx.state.elements.get_or_default().await?;
+    if let Some(element) = work.own {
+        let mut elements = seen.clone();
+        elements.push(element);
+        ctx.state.elements.set(elements);
+    }
+    do_all(ctx, work, vec![seen]).await
+}
+
 /// A list as a map, by place.
 #[derive(State)]
 pub struct Places {
@@ -64,6 +96,23 @@ pub struct Places {
 /// Lists that are a map: appending looks for the last entry, reading scans them all.
 #[function(name = "log")]
 impl Log {
+    /// A plan that enters here: what is in the list, its own append, and what else there is to do.
+    async fn run(ctx: &Ctx<Places>, work: Work) -> Result<Vec<Vec<Element>>> {
+        enter_log(ctx, work).await
+    }
+
+    /// The same with snapshot isolation.
+    #[handler(snapshot)]
+    async fn snapshot(ctx: &Ctx<Places>, work: Work) -> Result<Vec<Vec<Element>>> {
+        enter_log(ctx, work).await
+    }
+
+    /// The same in a flow that only reads.
+    #[handler(read_only)]
+    async fn look(ctx: &Ctx<Places>, work: Work) -> Result<Vec<Vec<Element>>> {
+        enter_log(ctx, work).await
+    }
+
     /// Puts an element at the end.
     async fn append(ctx: &Ctx<Places>, element: Element) -> Result<()> {
         put_last(ctx, element).await
@@ -78,8 +127,20 @@ impl Log {
     /// All elements, in order.
     #[handler(read_only)]
     async fn read(ctx: &Ctx<Places>) -> Result<Vec<Element>> {
-        Ok(ctx.state.places.scan(..).await?.into_iter().map(|(_, element)| element).collect())
+        all_places(ctx).await
     }
+}
+
+async fn all_places(ctx: &Ctx<Places>) -> Result<Vec<Element>> {
+    Ok(ctx.state.places.scan(..).await?.into_iter().map(|(_, element)| element).collect())
+}
+
+async fn enter_log(ctx: &Ctx<Places>, work: Work) -> Result<Vec<Vec<Element>>> {
+    let seen = all_places(ctx).await?;
+    if let Some(element) = work.own {
+        put_last(ctx, element).await?;
+    }
+    do_all(ctx, work, vec![seen]).await
 }
 
 async fn put_last(ctx: &Ctx<Places>, element: Element) -> Result<()> {
@@ -94,24 +155,24 @@ async fn put_last(ctx: &Ctx<Places>, element: Element) -> Result<()> {
 impl Session {
     /// In a flow that is serializable. Returns the lists that were read.
     async fn run(ctx: &Ctx<()>, work: Work) -> Result<Vec<Vec<Element>>> {
-        do_all(ctx, work).await
+        do_all(ctx, work, Vec::new()).await
     }
 
     /// In a flow of snapshot isolation.
     #[handler(snapshot)]
     async fn snapshot(ctx: &Ctx<()>, work: Work) -> Result<Vec<Vec<Element>>> {
-        do_all(ctx, work).await
+        do_all(ctx, work, Vec::new()).await
     }
 
     /// In a flow that only reads.
     #[handler(read_only)]
     async fn look(ctx: &Ctx<()>, work: Work) -> Result<Vec<Vec<Element>>> {
-        do_all(ctx, work).await
+        do_all(ctx, work, Vec::new()).await
     }
 }
 
-async fn do_all(ctx: &Ctx<()>, work: Work) -> Result<Vec<Vec<Element>>> {
-    let mut lists = Vec::new();
+/// Does the work, and gives all lists that were read.
+async fn do_all<S: State>(ctx: &Ctx<S>, work: Work, mut lists: Vec<Vec<Element>>) -> Result<Vec<Vec<Element>>> {
     for group in &work.groups {
         let seen = try_join_all(group.iter().map(|step| do_one(ctx, step))).await?;
         lists.extend(seen.into_iter().flatten());
@@ -123,9 +184,9 @@ async fn do_all(ctx: &Ctx<()>, work: Work) -> Result<Vec<Vec<Element>>> {
 }
 
 /// Does one step; a read gives its list.
-async fn do_one(ctx: &Ctx<()>, step: &Step) -> Result<Option<Vec<Element>>> {
+async fn do_one<S: State>(ctx: &Ctx<S>, step: &Step) -> Result<Option<Vec<Element>>> {
     let key = step.key.as_str();
-    let function = if key.starts_with(LOG) { LOG } else { LIST };
+    let function = function_of(key);
     match &step.action {
         Action::Append(element) => ctx.call::<()>(function, key, "append", element).await?,
         Action::Spawn(element) => ctx.call::<()>(function, key, "append", element).spawn(),
