@@ -54,6 +54,7 @@ struct Known {
 #[derive(Clone, Debug)]
 struct Job {
     number: usize,
+    function: String,
     handler: String,
     key: String,
     id: String,
@@ -228,8 +229,18 @@ impl Job {
         let bytes = bodies.iter().map(|entry| serde_json::to_vec(&entry.program).map(Bytes::from));
         let hangs = |step: &Step| matches!(step, Step::Hang(_));
         let is_odd = first.program.may_break() || first.program.any(&hangs) || tricks.deadline_ms.is_some();
-        let (handler, key) = (first.handler.clone(), first.key.clone());
-        Ok(Self { number, handler, key, id, bodies: bytes.collect::<Result<_, _>>()?, think_ms, tricks, is_odd })
+        let (function, handler, key) = (first.function.clone(), first.handler.clone(), first.key.clone());
+        Ok(Self {
+            number,
+            function,
+            handler,
+            key,
+            id,
+            bodies: bytes.collect::<Result<_, _>>()?,
+            think_ms,
+            tricks,
+            is_odd,
+        })
     }
 }
 
@@ -356,7 +367,7 @@ impl Sending<'_> {
         if asks_later {
             headers.push(("prefer", "respond-async".to_owned()));
         }
-        let path = format!("/{}/{}", job.handler, job.key);
+        let path = format!("/{}/{}/{}", job.function, job.handler, job.key);
         match self.clients.web.call(Method::POST, &path, &headers, job.bodies[body].clone()).await {
             Some(raw) => (self.reply(&raw, sent, body), raw.life),
             None => (Reply::Again, 0),

@@ -84,10 +84,11 @@ impl Histories {
     /// Asks one plan until its outcome is known. Whether it committed.
     async fn ask(&self, process: u32, plan: &Plan) -> bool {
         let number = self.recorder.asked(process, plan);
+        let path = format!("/{}/{}/{}", plan.function, plan.handler.name(), plan.entry);
         let (id, payload) = (format!("h-{number}"), Bytes::from(plan.payload()));
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(number, id.clone());
         let answer = loop {
-            if let Some(answer) = self.web.plan(plan.handler.name(), &plan.entry, &id, payload.clone()).await {
+            if let Some(answer) = self.web.plan(&path, &id, payload.clone()).await {
                 break answer;
             }
             self.web.journal.count("sent-again");
@@ -95,6 +96,9 @@ impl Histories {
         };
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
         let committed = matches!(answer, Answer::Committed(_));
+        if let Err(problem) = plan.transactions(process, (0, 0), &answer) {
+            self.web.journal.alarm(format!("{id}: {problem}: {plan:?} was answered with {answer:?}"));
+        }
         self.recorder.answered(number, answer);
         committed
     }

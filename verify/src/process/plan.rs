@@ -93,14 +93,10 @@ impl Cast {
 
 /// The functions of histories. They are there for the SDK only.
 pub(super) fn histories(seed: u64) -> Application {
-    const RUN: (&str, &str) = ("run", "Serializable");
-    const LIST: &[(&str, &str)] = &[("append", "Serializable"), ("undo", "Serializable"), ("read", "ReadOnly")];
-    let session = Function {
-        name: "session",
-        handlers: &[RUN, ("snapshot", "Snapshot"), ("look", "ReadOnly")],
-        states: &[],
-        worker: 0,
-    };
+    const ENTER: [(&str, &str); 3] = [("run", "Serializable"), ("snapshot", "Snapshot"), ("look", "ReadOnly")];
+    const LIST: &[(&str, &str)] =
+        &[ENTER[0], ENTER[1], ENTER[2], ("append", "Serializable"), ("undo", "Serializable"), ("read", "ReadOnly")];
+    let session = Function { name: "session", handlers: &ENTER, states: &[], worker: 0 };
     let list = Function { name: "list", handlers: LIST, states: &[("elements", "Value", "Any")], worker: 1 };
     let log = Function { name: "log", handlers: LIST, states: &[("places", "Map", "Integer")], worker: 1 };
     let has_more = SmallRng::seed_from_u64(seed).random_bool(0.4);

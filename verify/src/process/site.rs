@@ -70,7 +70,7 @@ pub(super) struct Function {
 /// An application, and who runs its code.
 #[derive(Clone, Debug)]
 pub(super) struct Application {
-    /// The first one has a route to each of its handlers.
+    /// Each has a route to each of its handlers, as `/{function}/{handler}/{key}`.
     pub(super) functions: Vec<Function>,
     pub(super) egresses: &'static [&'static str],
     /// How our workers are talked to.
@@ -326,25 +326,33 @@ fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// A way in to each handler of a function.
+fn routes_of(function: &Function) -> Result<String, std::fmt::Error> {
+    let (mut text, name) = (String::new(), function.name);
+    for (handler, _) in function.handlers {
+        text += &resource("FunctionRoute", &format!("{name}-{handler}"));
+        writeln!(text, "  http: {{method: POST, path: \"/{name}/{handler}/{{key}}\"}}")?;
+        writeln!(text, "  to: {{function: {name}, handler: {handler}}}\n  key: request.path.key")?;
+    }
+    Ok(text)
+}
+
+/// The beginning of a resource.
+fn resource(kind: &str, name: &str) -> String {
+    format!("---\napiVersion: tandem.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n")
+}
+
 fn write_resources(
     directory: &Path,
     programs: &Programs,
     application: &Application,
     addresses: &[SocketAddr],
 ) -> anyhow::Result<()> {
-    let resource = |kind: &str, name: &str| {
-        format!("---\napiVersion: tandem.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n")
-    };
+    let mut routes = String::new();
     let mut text = resource("FunctionRuntime", "default");
     writeln!(text, "  slots: {SLOTS}\n  limits: {{deadline: {DEADLINE_MS}ms}}")?;
     for egress in application.egresses {
         writeln!(text, "{}  stream: {{retention: 24h}}", resource("FunctionEgress", egress))?;
-    }
-    let entry = application.functions.first().context("there is no function")?;
-    for (handler, _) in entry.handlers {
-        text += &resource("FunctionRoute", handler);
-        writeln!(text, "  http: {{method: POST, path: \"/{handler}/{{key}}\"}}")?;
-        writeln!(text, "  to: {{function: {}, handler: {handler}}}\n  key: request.path.key", entry.name)?;
     }
     for function in &application.functions {
         text += &resource("Function", function.name);
@@ -353,6 +361,7 @@ fn write_resources(
         for (handler, isolation) in function.handlers {
             writeln!(text, "  - {{name: {handler}, isolation: {isolation}}}")?;
         }
+        routes += &routes_of(function)?;
         if !function.states.is_empty() {
             writeln!(text, "  states:")?;
         }
@@ -362,7 +371,7 @@ fn write_resources(
     }
     let path = directory.join("application");
     std::fs::create_dir(&path)?;
-    std::fs::write(path.join("resources.yaml"), text)?;
+    std::fs::write(path.join("resources.yaml"), text + &routes)?;
     if let Some(protocol) = application.of_runtime {
         let functions: Vec<&str> = application.functions.iter().map(|function| function.name).collect();
         let command = [programs.verify.display().to_string(), "worker".to_owned(), protocol_name(protocol).to_owned()];

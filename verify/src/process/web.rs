@@ -99,13 +99,16 @@ impl Web {
     }
 
     /// Runs a plan of a history: nothing if it has to be sent again.
-    pub(super) async fn plan(&self, handler: &str, entry: &str, id: &str, payload: Bytes) -> Option<Answer> {
+    pub(super) async fn plan(&self, path: &str, id: &str, payload: Bytes) -> Option<Answer> {
         let calm = self.journal.calm();
         let headers = [("idempotency-key", id.to_owned())];
-        let raw = self.call(Method::POST, &format!("/{handler}/{entry}"), &headers, payload).await;
+        let raw = self.call(Method::POST, path, &headers, payload).await;
         let ended = raw.as_ref().and_then(|raw| raw.outcome);
         self.journal.operation(calm, matches!(ended, Some(Outcome::Committed | Outcome::Rejected)));
         let raw = raw?;
+        if raw.repeated {
+            self.journal.count("repeated");
+        }
         match (raw.status, ended) {
             (StatusCode::OK, Some(Outcome::Committed)) => Some(Answer::Committed(raw.bytes.to_vec())),
             (_, Some(Outcome::Committed | Outcome::Invalid)) => {
