@@ -1,10 +1,10 @@
 # The commands of this repository. `make help` lists them.
 
-.PHONY: help demo test soak lint fmt bench docs generate
+.PHONY: help demo test soak lint fmt bench instructions docs generate
 .DEFAULT_GOAL := help
 
 help: ## Lists the commands.
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
 
 demo: ## Runs the orders application on the embedded store: real purchases, a kill in the middle, every invariant checked.
 	@echo "building (a few minutes the first time) ..."
@@ -34,6 +34,9 @@ fmt: ## Formats the code.
 bench: ## Measures Tandem beside bare transactions and PostgreSQL (25 minutes), and writes docs/benchmarks.md anew.
 	@cargo build --release -p tandem-bench
 	@target/release/tandem-bench --json docs/benchmarks.json --page docs
+
+instructions: ## Counts the instructions of hot code under Valgrind; fails where they grew. UPDATE=1 accepts what there is.
+	@tools=$$(./ci/tools.sh instructions) && PATH="$$tools$$PATH" && cargo run --quiet -p tandem-instructions -- $(if $(UPDATE),--update)
 
 docs: ## Builds the book into target/book.
 	@tools=$$(./ci/tools.sh) && PATH="$$tools$$PATH" && mdbook build docs --dest-dir "$(CURDIR)/target/book"

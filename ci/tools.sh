@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the pinned tools of `make lint` outside the checkout, once a version, and prints the folders to put on PATH.
+# Installs pinned tools outside the checkout, once a version, and prints the folders to put on PATH: those of
+# `make lint`, or with the argument `instructions` those of `make instructions`.
 set -euo pipefail
 
 TOOLS="${TANDEM_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tandem/tools}"
@@ -17,7 +18,24 @@ install() { # crate version
   printf '%s:' "$root/bin"
 }
 
+# The version that Cargo.lock has: the runner understands only benches that were built with its own version.
+locked() { # crate
+  grep -A1 "^name = \"$1\"\$" "$(dirname "$0")/../Cargo.lock" | sed -n 's/^version = "\(.*\)"$/\1/p'
+}
+
 need cargo "install Rust with rustup (https://rustup.rs)"
 need cc "install a C compiler and linker (on Debian: apt-get install gcc libc6-dev)"
-install cargo-deny 0.20.2
-install mdbook 0.5.4
+case "${1:-lint}" in
+  lint)
+    install cargo-deny 0.20.2
+    install mdbook 0.5.4
+    ;;
+  instructions)
+    need valgrind "instructions are counted by it (on Debian: apt-get install valgrind)"
+    install gungraun-runner "$(locked gungraun)"
+    ;;
+  *)
+    echo "error: unknown tools $1: lint or instructions" >&2
+    exit 1
+    ;;
+esac

@@ -346,7 +346,12 @@ impl<S: Store> Runtime<S> {
                 engine.metrics.repeated(&request.instance.function);
                 Ok(Accepted { flow: flow_id, outcome })
             }
-            Begun::Mismatch => Err(mismatch(&request)),
+            // The one that runs may have been let in while this one ended: the record knows which of them is right.
+            Begun::Mismatch if isolation == Some(Isolation::ReadOnly) => Err(mismatch(&request)),
+            Begun::Mismatch => match self.answered(&request).await? {
+                Earlier::Answered(accepted) => Ok(accepted),
+                Earlier::None(_) | Earlier::Sealed => Err(mismatch(&request)),
+            },
             Begun::Busy(in_flight) => Err(NotAccepted::Busy { in_flight, max }),
             Begun::First { outcome, cancel, attempt } => {
                 engine.metrics.accepted(&request.instance.function);

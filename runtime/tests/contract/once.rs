@@ -5,8 +5,10 @@ use tandem_model::outcome::Outcome;
 use tandem_runtime::runtime::{NotAccepted, Options};
 use tandem_store::Error;
 use tandem_store::embedded::{self, EmbeddedStore};
+use tandem_store::memory::MemoryStore;
 
-use crate::script::{Step, node, point, reach, reached};
+use crate::held::HeldStore;
+use crate::script::{Step, node, point, reach, reached, until};
 use crate::stage::{Stage, Worker, embedded_stage, end_of, eventually, topology};
 use crate::web::Web;
 
@@ -44,6 +46,27 @@ async fn the_same_id_with_another_body_is_refused() {
     assert!(stage.ask_as("r-1", &first).await.repeated);
     // The same id on another instance is another request.
     assert!(!stage.ask_as("r-1", &node("b", first.steps)).await.repeated);
+}
+
+// To see it fail: answer `Begun::Mismatch` in `Runtime::accept` without another look at the record.
+#[tokio::test]
+async fn another_body_on_its_way_does_not_take_the_answer_from_the_right_one() {
+    let store = HeldStore::new(MemoryStore::new());
+    let stage = Stage::start(store.clone()).await;
+    let (go, at) = (point("go"), point("at"));
+    let right = node("a", vec![Step::Reach(at.clone()), Step::Await(go.clone(), 1), Step::Add(1)]);
+    let first = stage.submit("r-1", &right).await.unwrap();
+    until(&at, 1).await;
+    // Both look for a record while there is none, and go on when there is one.
+    store.hold_snapshots();
+    let wrong = node("a", vec![Step::Add(5)]);
+    let mut others = Box::pin(futures_util::future::join(stage.submit("r-1", &wrong), stage.submit("r-1", &right)));
+    assert!(futures_util::poll!(&mut others).is_pending());
+    reach(&go);
+    assert_eq!(end_of(&crate::stage::ended(first).await.record), (Outcome::Committed, ""));
+    store.let_snapshots_go();
+    let (_, again) = others.await;
+    assert!(crate::stage::ended(again.unwrap()).await.repeated);
 }
 
 /// Opens a directory once whoever had it has let go of it.

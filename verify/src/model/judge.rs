@@ -121,7 +121,10 @@ pub struct Verdict {
 /// Holds a history against the model.
 pub fn judge(history: &History) -> Verdict {
     let mut judge = Judge::new(history);
-    judge.replay();
+    if !judge.replay() {
+        // Nothing is known of the states from there on.
+        return judge.verdict;
+    }
     judge.records();
     judge.answers();
     judge.refusals();
@@ -183,14 +186,18 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Runs all committed flows again, in the order of their commits.
-    fn replay(&mut self) {
+    /// Runs all committed flows again, in the order of their commits. `false` if one has too many ways to go.
+    fn replay(&mut self) -> bool {
         for (place, flow) in self.history.end.order.iter().enumerate() {
             let state = self.states.last().cloned().unwrap_or_default();
-            let next = self.replay_one(place, *flow).unwrap_or_else(|problem| {
-                self.violation(format!("flow {flow}, number {place} in the order: {problem}"));
-                Writes::new()
-            });
+            let next = match self.replay_one(place, *flow) {
+                Ok(Some(writes)) => writes,
+                Ok(None) => return false,
+                Err(problem) => {
+                    self.violation(format!("flow {flow}, number {place} in the order: {problem}"));
+                    Writes::new()
+                }
+            };
             let mut state = state;
             apply(&mut state, &next);
             self.states.push(state);
@@ -200,9 +207,10 @@ impl<'a> Judge<'a> {
             let difference = difference(&expected, &self.history.end.state);
             self.violation(format!("the state at the end is not what the committed flows leave: {difference}"));
         }
+        true
     }
 
-    fn replay_one(&mut self, place: usize, flow: FlowId) -> Result<Writes, String> {
+    fn replay_one(&mut self, place: usize, flow: FlowId) -> Result<Option<Writes>, String> {
         if self.places.insert(flow, place).is_some() {
             return Err("it committed twice".to_owned());
         }
@@ -220,12 +228,12 @@ impl<'a> Judge<'a> {
         };
         let Some(ran) = ran else {
             self.verdict.undecided += 1;
-            return Err("there are too many ways to go".to_owned());
+            return Ok(None);
         };
         self.verdict.replayed += 1;
         self.release(place, record, &program, &ran);
         self.emitted.push((flow, ran.emits));
-        Ok(ran.writes)
+        Ok(Some(ran.writes))
     }
 
     /// What a flow ran: the body that its record says was taken, or the message that was released with that digest.

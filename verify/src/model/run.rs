@@ -9,7 +9,7 @@ use super::{Row, State, Writes};
 use crate::program::{Program, Scan, Seen, Step, To};
 
 /// Ways through one program that are tried before its flow counts as undecided.
-const WAYS_MAX: usize = 2_000;
+const WAYS_MAX: usize = 10_000;
 
 /// What a program did.
 #[derive(Clone, Debug, PartialEq, Eq)]
