@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::Run;
 
 /// Longest time without a fault.
-const CALM_MS_MAX: u64 = 900;
+const CALM_MS_MAX: u64 = 600;
 /// How long it is waited for the next write at most.
 const WRITE_WITHIN: Duration = Duration::from_secs(2);
 /// How often it is looked whether something was written.

@@ -55,7 +55,7 @@ impl Cast {
         let shape = Shape {
             keys: *[2, 3, 8, 16].choose(random).unwrap_or(&3),
             scans: random.random_bool(0.3),
-            bad_code: random.random_bool(0.6),
+            bad_code: random.random_bool(0.4),
             sends: random.random_bool(0.8),
             sleep_ms_max: *[0, 2, 20].choose(random).unwrap_or(&2),
         };

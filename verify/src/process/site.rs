@@ -25,7 +25,7 @@ use crate::model::observed::Observed;
 /// Slots of the data.
 pub(super) const SLOTS: u16 = 16;
 /// Deadline of requests that name none, in milliseconds.
-pub(super) const DEADLINE_MS: u64 = 5_000;
+pub(super) const DEADLINE_MS: u64 = 3_000;
 /// How long a start may take.
 const START_WITHIN: Duration = Duration::from_secs(40);
 /// How long a runtime that is told to end may take: longer than it lets flows end.
