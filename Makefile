@@ -1,6 +1,6 @@
 # The commands of this repository. `make help` lists them.
 
-.PHONY: help demo test lint fmt bench instructions docs generate
+.PHONY: help demo test soak lint fmt bench instructions docs generate
 .DEFAULT_GOAL := help
 
 help: ## Lists the commands.
@@ -13,6 +13,12 @@ demo: ## Runs the orders application on the embedded store: real purchases, a ki
 
 test: ## Runs all tests.
 	cargo test --workspace --no-fail-fast
+
+MINUTES ?= 10
+
+soak: ## Looks for broken promises with new seeds: simulation, programs, histories, kill -9. MINUTES=10 says how long.
+	@cargo build --release -p tandem-cli -p tandem-verify
+	@target/release/tandem-verify soak --minutes $(MINUTES)
 
 lint: ## Checks format, lints, documentation, dependency directions and licences.
 	cargo fmt --all --check

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod histories;
+mod processes;
 mod simulate;
+mod soak;
 
 /// Tries to break the contract in every way that one machine allows.
 #[derive(Debug, Parser)]
@@ -21,6 +23,13 @@ enum Command {
     Simulate(simulate::Arguments),
     /// Checks list-append histories of real runtimes for anomalies.
     Histories(histories::Arguments),
+    /// Runs random programs, or histories, against real processes that are killed, and judges what happened.
+    Processes(processes::Arguments),
+    /// Simulates, and runs programs and histories against processes, in turn, each time with new seeds, and reports.
+    Soak(soak::Arguments),
+    /// What runs and histories start as their workers.
+    #[command(hide = true)]
+    Worker(processes::WorkerArguments),
 }
 
 fn main() -> ExitCode {
@@ -28,6 +37,9 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Histories(arguments) => histories::run(&arguments),
+        Command::Processes(arguments) => processes::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
+        Command::Worker(arguments) => processes::work(&arguments),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

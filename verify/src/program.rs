@@ -22,14 +22,17 @@ pub const OUT: &str = "out";
 pub const AS_TOLD: &str = "as told";
 
 /// What a request, a message or a call does on its instance.
+///
+/// The fields of all structures here are in alphabetical order: JSON that went through a map, as that of the HTTP
+/// profile does, has the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
-    /// Tells apart what is otherwise equal. Every request and every message has its own.
-    pub tag: u64,
     /// It begins a flow, so it notes the flow's place in the order of commits. Not with flows that only read.
     pub notes_order: bool,
     /// What to do, one after the other.
     pub steps: Vec<Step>,
+    /// Tells apart what is otherwise equal. Every request and every message has its own.
+    pub tag: u64,
 }
 
 /// One thing that a program does.
@@ -86,12 +89,12 @@ pub enum Step {
 pub struct Scan {
     /// From this key on.
     pub from: Option<String>,
-    /// Up to this key, which is not part of it.
-    pub to: Option<String>,
     /// At most so many.
     pub limit: Option<u32>,
     /// From the last one down. Only with a limit.
     pub reverse: bool,
+    /// Up to this key, which is not part of it.
+    pub to: Option<String>,
 }
 
 /// Whom to call, and what it should do.
@@ -99,10 +102,10 @@ pub struct Scan {
 pub struct To {
     /// The function.
     pub function: String,
-    /// The key of the instance.
-    pub key: String,
     /// The handler.
     pub handler: String,
+    /// The key of the instance.
+    pub key: String,
     /// What to do there.
     pub program: Program,
 }

@@ -193,8 +193,33 @@ fn page() -> String {
         let row = format!("| {clause} | {claim} | `{mechanism}` | {check} | {seen} |");
         writeln!(page, "{row}").unwrap();
     }
-    page
+    page + SOAK
 }
+
+/// The end of the page.
+const SOAK: &str = "
+## Soak
+
+`make soak MINUTES=10` looks for what nobody thought of, for as long as it is told to. It runs in turn, each time with new seeds:
+
+- **worlds**: whole runtimes on a simulated store, in one thread and in virtual time, with faults of the store and crashes (`verify/src/world.rs`);
+- **programs against processes** (`verify/src/process.rs`): `tandem dev` on the embedded store, with workers that are processes of their own,
+  through the Rust SDK and through the HTTP profile. Clients send random programs over HTTP; they duplicate them, send other bodies under the same id, cancel them,
+  set short deadlines, ask later, and repeat what was not answered until they know how it ended. Meanwhile the runtime is killed (`kill -9`) at random moments,
+  just after something was written to its data directory, and while it starts; it is told to end; workers are killed, and frozen for a while;
+- **histories against processes**: the same with list-append histories, which a checker searches for anomalies (`verify/src/history.rs`).
+
+Programs are judged by a model (`verify/src/model.rs`) that runs all committed flows once more, in the order of their commits: each answer, each request record, message, egress record and
+stored value must be what the model says. The whole store is compared with the model at the end, and after each kill as it lies on disk before the next runtime opens it. While a runtime runs, answers of
+read-only flows are compared, each of which is one snapshot. A run is bad, too, if no fault happened, if fewer than 80 % of the operations that no fault touched succeeded, if it does not work again
+within 30 seconds, or if the log of the runtime has an error in it.
+
+At the end there is a table (`-o json` for programs, with `target/release/tandem-verify soak`), and for each failing seed the one command that runs it again. A world does the same again. With processes a seed decides what is
+sent and what goes wrong, but not to the microsecond when; so the data and logs of a failed run are kept, and the report says where.
+
+What it does not show: that a sync is needed before an answer, since a killed process does not take from the operating system what it has written (`what_was_answered_is_on_disk` above shows that);
+more than one runtime on one store (worlds have that); histories through the HTTP profile.
+";
 
 #[test]
 fn the_page_is_up_to_date() {

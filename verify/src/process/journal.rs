@@ -1,0 +1,107 @@
+//! What happened in a run, in order, from many threads.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Counts, alarms, the clock by which things are before one another, and whether a fault is under way.
+#[derive(Debug)]
+pub(super) struct Journal {
+    began: Instant,
+    clock: AtomicU64,
+    state: Mutex<State>,
+    /// One step further with every fault that begins.
+    faults: AtomicU64,
+    is_bad: AtomicBool,
+    tells: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    counts: BTreeMap<String, u64>,
+    alarms: Vec<String>,
+}
+
+/// Operations that no fault touched.
+pub(super) const CALM: &str = "calm-operations";
+/// Of them, those that were answered as they should be.
+pub(super) const CALM_SUCCEEDED: &str = "calm-operations-succeeded";
+
+impl Journal {
+    /// An empty one. It tells on the terminal what happens if `tells`.
+    pub(super) fn new(tells: bool) -> Self {
+        Self {
+            began: Instant::now(),
+            clock: AtomicU64::new(0),
+            state: Mutex::default(),
+            faults: AtomicU64::new(0),
+            is_bad: AtomicBool::new(true),
+            tells,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock, short of running out of memory.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A time that no other moment has.
+    pub(super) fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Tells something.
+    pub(super) fn note(&self, what: &str) {
+        if self.tells {
+            println!("{:>8.3} {what}", self.began.elapsed().as_secs_f64());
+        }
+    }
+
+    /// Counts something that happened.
+    pub(super) fn count(&self, kind: &str) {
+        *self.lock().counts.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    /// Something that must not be.
+    pub(super) fn alarm(&self, what: String) {
+        self.note(&format!("ALARM {what}"));
+        self.lock().alarms.push(what);
+    }
+
+    /// A fault begins.
+    pub(super) fn fault(&self, kind: &str) {
+        self.faults.fetch_add(1, Ordering::SeqCst);
+        self.is_bad.store(true, Ordering::SeqCst);
+        self.note(kind);
+        self.count(kind);
+    }
+
+    /// Everything works again.
+    pub(super) fn mended(&self) {
+        self.note("everything works again");
+        self.is_bad.store(false, Ordering::SeqCst);
+    }
+
+    /// The present calm, if nothing is wrong.
+    pub(super) fn calm(&self) -> Option<u64> {
+        let fault = self.faults.load(Ordering::SeqCst);
+        (!self.is_bad.load(Ordering::SeqCst)).then_some(fault)
+    }
+
+    /// An operation ended that began in this calm.
+    pub(super) fn operation(&self, began_in: Option<u64>, succeeded: bool) {
+        if began_in.is_some() && began_in == self.calm() {
+            self.count(CALM);
+            if succeeded {
+                self.count(CALM_SUCCEEDED);
+            }
+        }
+    }
+
+    /// All counts and alarms.
+    pub(super) fn take(&self) -> (BTreeMap<String, u64>, Vec<String>) {
+        let state = std::mem::take(&mut *self.lock());
+        (state.counts, state.alarms)
+    }
+}

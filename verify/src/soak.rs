@@ -1,0 +1,242 @@
+//! `tandem-verify soak`: simulated worlds, random programs against real processes, and histories, in turn, each time with
+//! new seeds, for as long as it is told to.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context;
+use serde::Serialize;
+use tandem_verify::process::{self, Kind, Plan, Programs, Report};
+use tandem_verify::world;
+
+use crate::processes::{programs, tell, threads};
+
+/// How long worlds are simulated in each turn.
+const SIMULATION: Duration = Duration::from_secs(15);
+/// How long things go wrong in each run of programs.
+const PROCESSES_SECONDS: u64 = 15;
+/// How long things go wrong in each run of histories.
+const HISTORIES_SECONDS: u64 = 10;
+/// Failures after which it ends early.
+const FAILURES_MAX: usize = 10;
+/// Violations of one failure that the report tells.
+const TOLD_MAX: usize = 3;
+/// How far the seeds of two soaks that begin one after the other are apart.
+const SEEDS_APART: u64 = 1_000_000;
+
+/// What to do.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// How long.
+    #[arg(long, default_value_t = 10)]
+    minutes: u64,
+    /// The first seed; a new one by default.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The `tandem` program; from beside this one by default.
+    #[arg(long)]
+    tandem: Option<PathBuf>,
+    /// How to print the report.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+/// A form of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+/// All runs of one kind together.
+#[derive(Debug, Default, Serialize)]
+struct Row {
+    runs: u64,
+    bad: u64,
+    seconds: f64,
+    counts: BTreeMap<String, u64>,
+}
+
+/// A seed that failed.
+#[derive(Debug, Serialize)]
+struct Failure {
+    seed: u64,
+    replay: String,
+    violations: Vec<String>,
+    kept: Option<PathBuf>,
+}
+
+/// The whole report.
+#[derive(Debug, Default, Serialize)]
+struct Soak {
+    first_seed: u64,
+    minutes: f64,
+    simulation: Row,
+    processes: Row,
+    histories: Row,
+    failures: Vec<Failure>,
+}
+
+/// Runs it. `false` if something was found.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
+    let programs = programs(arguments.tandem.as_ref())?;
+    let first_seed = arguments.seed.unwrap_or_else(new_seed);
+    let (began, time) = (Instant::now(), Duration::from_mins(arguments.minutes));
+    let mut soak = Soak { first_seed, ..Soak::default() };
+    eprintln!("soaking for {} minutes, from seed {first_seed}", arguments.minutes);
+    let (mut world_seed, mut seed) = (first_seed, first_seed);
+    while began.elapsed() < time && soak.failures.len() < FAILURES_MAX {
+        world_seed = soak.simulate(world_seed, time.saturating_sub(began.elapsed()).min(SIMULATION));
+        for (kind, seconds) in [(Kind::Processes, PROCESSES_SECONDS), (Kind::Histories, HISTORIES_SECONDS)] {
+            soak.process(&programs, kind, seed, seconds)?;
+            seed += 1;
+        }
+        soak.progress(began.elapsed());
+    }
+    soak.minutes = began.elapsed().as_secs_f64() / 60.0;
+    soak.check_faults();
+    match arguments.output {
+        Output::Table => soak.print(),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&soak).context("failed to write JSON")?),
+    }
+    Ok(soak.failures.is_empty())
+}
+
+/// Seconds of the wall clock, so that no two soaks look at the same seeds.
+fn new_seed() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since.as_secs().wrapping_mul(SEEDS_APART)
+}
+
+impl Soak {
+    /// Simulates worlds on all cores for a while. Gives the next seed.
+    fn simulate(&mut self, first: u64, time: Duration) -> u64 {
+        let (began, next) = (Instant::now(), AtomicU64::new(first));
+        let ended = Mutex::new(Vec::new());
+        let threads = thread::available_parallelism().map_or(1, Into::into);
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    while began.elapsed() < time {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        let report = world::run(&world::plan::Plan::of(seed));
+                        ended.lock().unwrap_or_else(PoisonError::into_inner).push(report);
+                    }
+                });
+            }
+        });
+        for report in ended.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let is_good = report.is_good();
+            let verdict = &report.verdict;
+            let looked = [("flows-replayed", verdict.replayed), ("samples", verdict.samples)];
+            let counts = report.counts.iter().map(|(name, count)| (name.as_str(), *count));
+            self.simulation.add(is_good, counts.chain(looked.map(|(name, count)| (name, count as u64))));
+            if !is_good {
+                self.fail(report.seed, report.replay(), &report.verdict.violations, None);
+            }
+        }
+        self.simulation.seconds += began.elapsed().as_secs_f64();
+        next.into_inner()
+    }
+
+    fn process(&mut self, programs: &Programs, kind: Kind, seed: u64, seconds: u64) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let plan = Plan { tells: false, ..Plan::of(seed, seconds) };
+        let report: Report = threads()?.block_on(process::run(programs, kind, &plan))?;
+        let row = match kind {
+            Kind::Processes => &mut self.processes,
+            Kind::Histories => &mut self.histories,
+        };
+        row.add(report.is_good(), report.counts.iter().map(|(name, count)| (name.as_str(), *count)));
+        row.seconds += began.elapsed().as_secs_f64();
+        if !report.is_good() {
+            tell(&report);
+            self.fail(seed, report.replay(), &report.violations, report.kept);
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, seed: u64, replay: String, violations: &[String], kept: Option<PathBuf>) {
+        eprintln!("seed {seed} failed: {}\n  {replay}", violations.first().map_or("", String::as_str));
+        let violations = violations.iter().take(TOLD_MAX).cloned().collect();
+        self.failures.push(Failure { seed, replay, violations, kept });
+    }
+
+    /// A soak in which nothing went wrong has shown nothing.
+    fn check_faults(&mut self) {
+        let none: Vec<&str> = [
+            ("a crash of a simulated process", self.simulation.of("crash") + self.simulation.of("process-gone")),
+            ("a kill of the runtime under programs", self.processes.kills()),
+            ("a kill of a worker", self.processes.of("worker-killed") + self.histories.of("worker-killed")),
+            ("a frozen worker", self.processes.of("worker-frozen") + self.histories.of("worker-frozen")),
+            ("a kill of the runtime under histories", self.histories.kills()),
+        ]
+        .into_iter()
+        .filter(|(_, count)| *count == 0)
+        .map(|(what, _)| what)
+        .collect();
+        if !none.is_empty() {
+            let replay = format!("tandem-verify soak --seed {}", self.first_seed);
+            self.fail(self.first_seed, replay, &[format!("it never happened: {}", none.join(", "))], None);
+        }
+    }
+
+    fn progress(&self, elapsed: Duration) {
+        eprintln!(
+            "{:>5.1} min: {} worlds, {} + {} runs of processes, {} kills of the runtime, {} failures",
+            elapsed.as_secs_f64() / 60.0,
+            self.simulation.runs,
+            self.processes.runs,
+            self.histories.runs,
+            self.processes.kills() + self.histories.kills(),
+            self.failures.len()
+        );
+    }
+
+    fn print(&self) {
+        println!("{:<12}{:>8}{:>8}{:>10}{:>12}{:>10}{:>10}", "", "runs", "bad", "seconds", "flows", "kills", "calm ok");
+        let rows = [("simulation", &self.simulation), ("processes", &self.processes), ("histories", &self.histories)];
+        for (name, row) in rows {
+            let Row { runs, bad, seconds, .. } = row;
+            let flows = row.of("flows-replayed") + row.of("transactions-committed");
+            let kills = row.kills() + row.of("crash") + row.of("process-gone");
+            let calm = row.of("calm-operations");
+            let calm = match calm {
+                0 => String::new(),
+                _ => format!("{} %", 100 * row.of("calm-operations-succeeded") / calm),
+            };
+            println!("{name:<12}{runs:>8}{bad:>8}{seconds:>10.0}{flows:>12}{kills:>10}{calm:>10}");
+        }
+        for failure in &self.failures {
+            println!("seed {}: {}", failure.seed, failure.violations.join("\n  "));
+            println!("  {}", failure.replay);
+            if let Some(kept) = &failure.kept {
+                println!("  data and logs are in {}", kept.display());
+            }
+        }
+        println!("{:.1} minutes from seed {}: {} failures", self.minutes, self.first_seed, self.failures.len());
+    }
+}
+
+impl Row {
+    fn add<'a>(&mut self, is_good: bool, counts: impl Iterator<Item = (&'a str, u64)>) {
+        self.runs += 1;
+        self.bad += u64::from(!is_good);
+        for (name, count) in counts {
+            *self.counts.entry(name.to_owned()).or_default() += count;
+        }
+    }
+
+    fn of(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or_default()
+    }
+
+    /// Kills of the runtime, at whatever moment.
+    fn kills(&self) -> u64 {
+        process::runtime_kills(&self.counts)
+    }
+}
