@@ -132,7 +132,8 @@ pub(crate) fn cases(benchmark: Benchmark, options: &Options) -> Vec<Case> {
     if options.quick {
         workloads = [workloads.first().copied(), workloads.last().copied()].into_iter().flatten().collect();
     }
-    let clients = options.clients_or(&[CLIENTS_USUAL]);
+    let usual: &[usize] = if benchmark == Benchmark::B3 { &[1, CLIENTS_USUAL] } else { &[CLIENTS_USUAL] };
+    let clients = options.clients_or(usual);
     let with = |workload| clients.iter().map(move |clients| Case::new(benchmark, workload, *clients));
     workloads.into_iter().flat_map(with).collect()
 }

@@ -106,7 +106,8 @@ pub(crate) fn figures(results: &Results) -> Vec<Figure> {
             450.0,
         ),
         look.bytes(),
-        look.calls(),
+        look.calls("calls-latency", "p50 of a flow of 9 calls at one client, beside one of 1", 1, "p50_ms", "ms"),
+        look.calls("calls", "CPU of a flow of 9 calls at 64 clients, beside one of 1", CLIENTS_USUAL, "cpu_us", "µs"),
         look.skew(),
         look.memory(
             "memory-instances",
@@ -201,24 +202,13 @@ impl Look<'_> {
         }
     }
 
-    fn calls(&self) -> Figure {
+    /// Nine calls beside one: a figure of the flows of some clients.
+    fn calls(&self, key: &'static str, what: &'static str, clients: usize, name: &'static str, unit: &str) -> Figure {
         let [one, _, nine] = CALLS.map(|calls| Workload::Chain { calls }.to_string());
-        let of = |variant: &str, name| self.median("b3", variant, CLIENTS_USUAL, System::Tandem, name);
-        let made_of = format!(
-            "CPU {} µs beside {} µs; p50 at 64 clients {} ms beside {} ms",
-            shown(of(&nine, "cpu_us"), 0),
-            shown(of(&one, "cpu_us"), 0),
-            shown(of(&nine, "p50_ms"), 2),
-            shown(of(&one, "p50_ms"), 2)
-        );
-        Figure {
-            key: "calls",
-            what: "CPU of a flow of 9 calls, beside one of 1",
-            bound: Bound::AtMost(3.0),
-            unit: "×",
-            value: ratio(of(&nine, "cpu_us"), of(&one, "cpu_us")),
-            made_of,
-        }
+        let of = |variant: &str| self.median("b3", variant, clients, System::Tandem, name);
+        let value = ratio(of(&nine), of(&one));
+        let made_of = format!("{} {unit} beside {} {unit}", shown(of(&nine), 2), shown(of(&one), 2));
+        Figure { key, what, bound: Bound::AtMost(3.0), unit: "×", value, made_of }
     }
 
     fn skew(&self) -> Figure {

@@ -22,7 +22,7 @@ fn figure(results: &Results, key: &str) -> Figure {
 #[test]
 fn nothing_measured_is_nothing_reached() {
     let all = figures(&Results::default());
-    assert_eq!(all.len(), 12);
+    assert_eq!(all.len(), 13);
     for figure in all {
         assert_eq!((figure.value, figure.is_reached()), (None, None), "{}", figure.key);
         assert_eq!(figure.measured(), "not measured");
