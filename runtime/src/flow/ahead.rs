@@ -9,12 +9,14 @@
 //!
 //! **Invariant:** before the comparison nothing of the run has been looked at but the states it began with.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tandem_model::ids::StateName;
 use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::topology::{Handler, Isolation, Topology};
 use tandem_store::Store;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::Span;
 
 use super::Flow;
@@ -23,6 +25,9 @@ use crate::host::{Begun, Event, Invocation, Lease, Session};
 use crate::metrics::RanAhead;
 use crate::telemetry;
 use crate::turns::{Held, Place};
+
+/// Longest wait, once a flow has its turn, to hear what its run ahead began with.
+const BEGIN_TIME_MAX: Duration = Duration::from_millis(20);
 
 /// A run that began before the turn of its flow.
 pub(super) struct RunAhead {
@@ -84,7 +89,10 @@ impl<S: Store> Flow<S> {
 impl RunAhead {
     /// The run, if it began with these states.
     pub(super) async fn begun_with(mut self, states: &[(StateName, Option<Bytes>)]) -> Result<Self, RanAhead> {
-        let Event::Began(mut began) = self.session.next().await else { return Err(RanAhead::Declined) };
+        // The flow before has ended, so the worker has begun, or will do so in a moment.
+        let Ok(Event::Began(mut began)) = timeout(BEGIN_TIME_MAX, self.session.next()).await else {
+            return Err(RanAhead::Declined);
+        };
         began.sort_unstable();
         let same = began.len() == states.len()
             && began.iter().zip(states).all(|(began, (name, value))| began.0 == name.as_str() && began.1 == *value);
