@@ -55,8 +55,8 @@ pub(crate) enum Follow {
     Waits,
     /// Run it now, on these states.
     Begins(Box<Next>, States),
-    /// The states are not known.
-    Declined,
+    /// The states are not known: it is to be declined.
+    Declined(Box<Next>),
 }
 
 impl Tail {
@@ -74,7 +74,7 @@ impl Tail {
             }
             Behind::Ended(Some(states)) => Follow::Begins(next, states.clone()),
             // What comes behind the one that is there already is not known here.
-            Behind::Runs(Some(_)) | Behind::Ended(None) => Follow::Declined,
+            Behind::Runs(Some(_)) | Behind::Ended(None) => Follow::Declined(next),
         }
     }
 
@@ -101,23 +101,25 @@ pub(crate) async fn run(first: Next) {
         };
         let states = Some(states).filter(is_carried);
         next = tail.end(states.as_ref());
-        while let Some(follower) = next.take_if(|_| states.is_none()) {
-            follower.invocation.finish(Err(declined()));
-            next = follower.tail.end(None);
+        match states {
+            Some(states) => next.iter().for_each(|follower| follower.invocation.begin(states.clone())),
+            None => next.take().into_iter().for_each(decline),
         }
-        if let (Some(follower), Some(states)) = (&next, states) {
-            follower.invocation.begin(states);
-        }
+    }
+}
+
+/// Ends an invocation whose states are not known, and all that would come behind it: they wait for it, or will ask.
+pub(crate) fn decline(first: Box<Next>) {
+    let mut next = Some(first);
+    while let Some(declined) = next {
+        let problem = Error::retryable("the states that the invocation before it left are not known");
+        declined.invocation.finish(Err(problem));
+        next = declined.tail.end(None);
     }
 }
 
 fn is_carried(states: &States) -> bool {
     states.iter().flatten().map(Bytes::len).sum::<usize>() <= CARRIED_BYTES_MAX
-}
-
-/// Why an invocation that should follow another one does not run.
-pub(crate) fn declined() -> Error {
-    Error::retryable("the states that the invocation before it left are not known")
 }
 
 /// The tails of the invocations that run, and of those that ended last.

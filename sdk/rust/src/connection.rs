@@ -155,15 +155,19 @@ impl<I> Connection<I> {
         Ok(())
     }
 
-    fn follow(&mut self, before: u64, next: Next) {
-        let invocation = next.invocation.clone();
-        match self.tails.get(before).map_or(Follow::Declined, |tail| tail.follow(Box::new(next))) {
+    fn follow(&self, before: u64, next: Next) {
+        let next = Box::new(next);
+        let follow = match self.tails.get(before) {
+            Some(tail) => tail.follow(next),
+            None => Follow::Declined(next),
+        };
+        match follow {
             Follow::Waits => {}
             Follow::Begins(next, states) => {
-                invocation.begin(states);
+                next.invocation.begin(states);
                 tokio::spawn(chain::run(*next));
             }
-            Follow::Declined => drop(invocation.finish(Err(chain::declined()))),
+            Follow::Declined(next) => chain::decline(next),
         }
     }
 

@@ -102,3 +102,16 @@ async fn what_is_not_known_or_too_large_is_declined() {
     assert!(failure(&runtime.finished().await).retryable);
     assert!(failure(&runtime.finished().await).retryable);
 }
+
+#[tokio::test]
+async fn what_follows_a_declined_one_is_declined_as_well() {
+    let mut runtime = Runtime::start().await;
+    let unknown = runtime.behind(77, "add", "1");
+    let second = runtime.behind(unknown.invocation_id, "add", "1");
+    let third = runtime.behind(second.invocation_id, "add", "1");
+    runtime.send(vec![RuntimeFrame::Invoke(unknown), RuntimeFrame::Invoke(second)]);
+    assert!(failure(&runtime.finished().await).retryable);
+    assert!(failure(&runtime.finished().await).retryable);
+    runtime.send(vec![RuntimeFrame::Invoke(third)]);
+    assert!(failure(&runtime.finished().await).retryable);
+}
