@@ -28,6 +28,7 @@ pub(crate) use worker::{Lease, Worker};
 
 mod connect;
 mod events;
+mod frames;
 mod http;
 mod link;
 mod welcome;
@@ -38,8 +39,6 @@ pub(crate) const EVENTS_QUEUED_MAX: usize = 2_048;
 /// Invocations that run ahead take no more than this part of a worker's credit and of a function's concurrency: one over
 /// this number. The rest is for those who have their turn.
 const AHEAD_SHARE: u32 = 2;
-/// Frames that may wait to be written to one worker.
-const FRAMES_QUEUED_MAX: usize = 4_096;
 
 /// Runs one handler once.
 #[derive(Clone, Debug)]
