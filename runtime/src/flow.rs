@@ -505,13 +505,7 @@ impl<S: Store> Flow<S> {
         overlay
     }
 
-    fn left_read_only(
-        &self,
-        outcome: Outcome,
-        cause: Option<Cause>,
-        result: Option<Payload>,
-        memory: &Memory,
-    ) -> Left {
+    fn left_read_only(&self, outcome: Outcome, cause: Option<Cause>, result: Option<Payload>, memory: &Memory) -> Left {
         Left::Ended(Arc::new(self.record(outcome, cause, result, memory.attempts, memory.calls.clone())))
     }
 

@@ -108,34 +108,35 @@ mod tests {
         Frame::Cancel(wire::Cancel { invocation_id, reason: String::new() })
     }
 
-    async fn fill_up(sender: &Sender) {
+    // These tests run outside of tokio, which would let a future wait now and then although it need not.
+    fn fill_up(sender: &Sender) {
         for number in 0..FRAMES_QUEUED_MAX as u64 {
-            sender.push(sender.room().await, cancel(number));
+            sender.push(sender.room().now_or_never().unwrap(), cancel(number));
         }
     }
 
-    #[tokio::test]
-    async fn frames_leave_in_the_order_in_which_they_came() {
+    #[test]
+    fn frames_leave_in_the_order_in_which_they_came() {
         let (sender, receiver) = queue();
-        fill_up(&sender).await;
+        fill_up(&sender);
         assert!(sender.room().now_or_never().is_none(), "it is bounded");
         sender.push_now(cancel(FRAMES_QUEUED_MAX as u64));
         drop(sender);
-        let messages: Vec<wire::AttachRequest> = receiver.batches().collect().await;
+        let messages: Vec<wire::AttachRequest> = receiver.batches().collect().now_or_never().unwrap();
         assert!(messages.iter().all(|message| message.frames.len() <= BATCH_FRAMES_MAX));
         let frames = messages.into_iter().flat_map(|message| message.frames);
         let expected = (0..=FRAMES_QUEUED_MAX as u64).map(|number| wire::RuntimeFrame { frame: Some(cancel(number)) });
         assert!(frames.eq(expected));
     }
 
-    #[tokio::test]
-    async fn nobody_waits_for_room_in_a_queue_that_is_closed_or_that_nobody_empties_any_more() {
+    #[test]
+    fn nobody_waits_for_room_in_a_queue_that_is_closed_or_that_nobody_empties_any_more() {
         let (sender, receiver) = queue();
-        fill_up(&sender).await;
+        fill_up(&sender);
         drop(receiver);
         assert!(sender.room().now_or_never().is_some());
         let (sender, _receiver) = queue();
-        fill_up(&sender).await;
+        fill_up(&sender);
         sender.close();
         assert!(sender.room().now_or_never().is_some());
     }
