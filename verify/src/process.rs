@@ -214,7 +214,7 @@ pub async fn run(programs: &Programs, kind: Kind, plan: &Plan) -> anyhow::Result
             let cast = Cast::of(plan.seed, plan.seconds);
             journal.note(&format!("{cast:?}"));
             let site = Site::new(programs, &cast.application, &journal)?;
-            let clients = Clients::new(&cast, site.web(), SmallRng::from_rng(&mut random))?;
+            let clients = Clients::new(&cast.habits, site.web(), SmallRng::from_rng(&mut random))?;
             (site, Load::Programs(Arc::new(clients)))
         }
         Kind::Histories => {

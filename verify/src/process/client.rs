@@ -13,10 +13,9 @@ use tandem_model::outcome::Outcome;
 use tandem_model::slot::SlotCount;
 use tokio::time::{sleep, timeout};
 
-use super::plan::Cast;
 use super::site::{DEADLINE_MS, SLOTS};
 use super::web::Web;
-use crate::jobs::{ASK_WAIT, CANCEL_CONFIRMED, Habits, Job, Raw, Reply, Target, Times, Tricks};
+use crate::jobs::{ASK_WAIT, CANCEL_CONFIRMED, Habits, Job, Raw, Reply, Target, Tricks};
 use crate::model::judge::Asked;
 use crate::program::{Program, Step, To};
 
@@ -24,20 +23,10 @@ use crate::program::{Program, Step, To};
 const SEND_AGAIN: Duration = Duration::from_millis(30);
 /// How long a probe waits for an answer before it asks again.
 const PROBE_PATIENCE_MS: u64 = 1_000;
-/// When clients do something unusual.
-const TIMES: Times = Times {
-    deadline_ms_max: 1_000,
-    again_ms_max: 300,
-    cancel_ms_max: 100,
-    patience_ms_min: 5,
-    patience_ms_more: 1_000,
-};
-
 /// All clients, and what they know.
 pub(super) struct Clients {
     web: Web,
     all: Vec<Vec<Job>>,
-    think_ms_max: u64,
     state: Mutex<Vec<Known>>,
     known: AtomicUsize,
     /// Requests that somebody is at.
@@ -55,20 +44,12 @@ struct Known {
 }
 
 impl Clients {
-    /// The clients of a cast, with all that they are going to do if there is time.
-    pub(super) fn new(cast: &Cast, web: Web, random: SmallRng) -> anyhow::Result<Self> {
-        let habits = Habits {
-            clients: cast.clients,
-            requests: cast.requests,
-            think_ms_max: cast.think_ms_max,
-            tricks_percent: cast.tricks_percent,
-            times: TIMES,
-            shape: cast.shape.clone(),
-        };
+    /// Clients with these habits, and all that they are going to do if there is time.
+    pub(super) fn new(habits: &Habits, web: Web, random: SmallRng) -> anyhow::Result<Self> {
         let (all, asked) = habits.jobs(target(), random)?;
         let state = Mutex::new(asked.into_iter().map(Known::new).collect());
         let (known, waiting) = (AtomicUsize::new(0), Mutex::default());
-        Ok(Self { web, all, think_ms_max: cast.think_ms_max, state, known, waiting })
+        Ok(Self { web, all, state, known, waiting })
     }
 
     pub(super) fn count(&self) -> usize {
@@ -97,7 +78,7 @@ impl Clients {
     /// One client: begins requests until it is time, and brings each to its end.
     pub(super) async fn run(&self, client: usize, until: Instant) {
         for job in self.all.get(client).into_iter().flatten() {
-            sleep(Duration::from_millis(job.think_ms.min(self.think_ms_max))).await;
+            sleep(Duration::from_millis(job.think_ms)).await;
             if Instant::now() >= until {
                 return;
             }
