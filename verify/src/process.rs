@@ -172,20 +172,6 @@ impl Load {
             Self::Histories(histories) => Ok(histories.probe().await),
         }
     }
-
-    fn known(&self) -> usize {
-        match self {
-            Self::Programs(clients) => clients.known(),
-            Self::Histories(histories) => histories.known(),
-        }
-    }
-
-    fn waiting(&self) -> Vec<String> {
-        match self {
-            Self::Programs(clients) => clients.waiting(),
-            Self::Histories(histories) => histories.waiting(),
-        }
-    }
 }
 
 /// A run that is under way.
@@ -282,7 +268,7 @@ impl Run {
 
     /// Waits until clients know everything.
     async fn converge(&mut self, clients: &mut JoinSet<()>) -> anyhow::Result<()> {
-        let mut last = (self.load.known(), Instant::now());
+        let mut last = (self.journal.known(), Instant::now());
         loop {
             while let Some(ended) = clients.try_join_next() {
                 ended.context("a client failed")?;
@@ -291,11 +277,11 @@ impl Run {
                 return Ok(());
             }
             self.site.check()?;
-            if self.load.known() != last.0 {
-                last = (self.load.known(), Instant::now());
+            if self.journal.known() != last.0 {
+                last = (self.journal.known(), Instant::now());
             }
             if last.1.elapsed() > CONVERGENCE_MAX {
-                let waiting = self.load.waiting();
+                let waiting = self.journal.waiting();
                 bail!("no client learned anything for {CONVERGENCE_MAX:?}; they wait for {waiting:?}");
             }
             sleep(LOOK_EVERY).await;

@@ -1,8 +1,6 @@
 //! Clients of random programs: each sends one request after the other over HTTP, and goes on asking until it knows how a
 //! request ended, whatever becomes of the runtime in the meantime.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,9 +26,6 @@ pub(super) struct Clients {
     web: Web,
     all: Vec<Vec<Job>>,
     state: Mutex<Vec<Known>>,
-    known: AtomicUsize,
-    /// Requests that somebody is at.
-    waiting: Mutex<BTreeMap<usize, String>>,
 }
 
 /// A request, and what its client knows of it.
@@ -48,8 +43,7 @@ impl Clients {
     pub(super) fn new(habits: &Habits, web: Web, random: SmallRng) -> anyhow::Result<Self> {
         let (all, asked) = habits.jobs(target(), random)?;
         let state = Mutex::new(asked.into_iter().map(Known::new).collect());
-        let (known, waiting) = (AtomicUsize::new(0), Mutex::default());
-        Ok(Self { web, all, state, known, waiting })
+        Ok(Self { web, all, state })
     }
 
     pub(super) fn count(&self) -> usize {
@@ -61,20 +55,6 @@ impl Clients {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_waiting(&self) -> MutexGuard<'_, BTreeMap<usize, String>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How many requests have a known outcome.
-    pub(super) fn known(&self) -> usize {
-        self.known.load(Ordering::SeqCst)
-    }
-
-    /// Requests that clients are at.
-    pub(super) fn waiting(&self) -> Vec<String> {
-        self.lock_waiting().values().cloned().collect()
-    }
-
     /// One client: begins requests until it is time, and brings each to its end.
     pub(super) async fn run(&self, client: usize, until: Instant) {
         for job in self.all.get(client).into_iter().flatten() {
@@ -82,10 +62,9 @@ impl Clients {
             if Instant::now() >= until {
                 return;
             }
-            self.lock_waiting().insert(job.number, job.id.clone());
+            self.web.journal.begin(&job.id);
             Sending { clients: self, job }.run().await;
-            self.lock_waiting().remove(&job.number);
-            self.known.fetch_add(1, Ordering::SeqCst);
+            self.web.journal.end(&job.id);
         }
     }
 
