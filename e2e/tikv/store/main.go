@@ -44,6 +44,7 @@ type options struct {
 	splits                                    string
 	sync                                      bool
 	tls                                       tlsFiles
+	certificates                              string
 }
 
 func parseOptions() options {
@@ -60,6 +61,7 @@ func parseOptions() options {
 	flag.StringVar(&o.tls.ca, "ca", "", "certificate authority; with -cert and -key, everything but the control port is TLS on both sides")
 	flag.StringVar(&o.tls.certificate, "cert", "", "certificate of this store")
 	flag.StringVar(&o.tls.key, "key", "", "private key of this store")
+	flag.StringVar(&o.certificates, "make-certificates", "", "only write certificates for tests into this directory")
 	flag.Parse()
 	if o.advertise == "" {
 		o.advertise = o.listen
@@ -74,6 +76,9 @@ func main() {
 }
 
 func run(o options) error {
+	if o.certificates != "" {
+		return writeCertificates(o.certificates)
+	}
 	if o.directory == "" {
 		return fmt.Errorf("-data is missing")
 	}
