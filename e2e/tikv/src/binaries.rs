@@ -140,8 +140,8 @@ impl Builder {
 
     fn go(&self) -> Command {
         // Looked for by hand: whether `Command` uses the new or the old `PATH` depends on the platform.
-        let found = self.path.iter().flat_map(std::env::split_paths).map(|directory| directory.join("go"));
-        let mut command = Command::new(found.filter(|go| go.is_file()).next().unwrap_or_else(|| "/nowhere/go".into()));
+        let mut all = self.path.iter().flat_map(std::env::split_paths).map(|directory| directory.join("go"));
+        let mut command = Command::new(all.find(|go| go.is_file()).unwrap_or_else(|| "/nowhere/go".into()));
         if let Some(path) = &self.path {
             command.env("PATH", path);
         }

@@ -198,12 +198,12 @@ impl Cluster {
 
     /// Freezes a store: connections stay open and nobody answers.
     pub fn pause_store(&self, store: usize) -> Result<(), Error> {
-        signal(&self.ours("pause a store")?.slot(store)?, "STOP")
+        signal(self.ours("pause a store")?.slot(store)?.as_ref(), "STOP")
     }
 
     /// Lets a frozen store go on.
     pub fn resume_store(&self, store: usize) -> Result<(), Error> {
-        signal(&self.ours("resume a store")?.slot(store)?, "CONT")
+        signal(self.ours("resume a store")?.slot(store)?.as_ref(), "CONT")
     }
 
     /// Kills PD with SIGKILL.
@@ -227,12 +227,12 @@ impl Cluster {
 
     /// Freezes PD.
     pub fn pause_pd(&self) -> Result<(), Error> {
-        signal(&lock(&self.ours("pause PD")?.pd), "STOP")
+        signal(lock(&self.ours("pause PD")?.pd).as_ref(), "STOP")
     }
 
     /// Lets a frozen PD go on.
     pub fn resume_pd(&self) -> Result<(), Error> {
-        signal(&lock(&self.ours("resume PD")?.pd), "CONT")
+        signal(lock(&self.ours("resume PD")?.pd).as_ref(), "CONT")
     }
 
     /// Sets a fail point at a store, in place of the one of that name and prefix. A restart of the store takes it away.
@@ -428,8 +428,8 @@ pub(crate) async fn await_store(
     }
 }
 
-fn signal(process: &Option<Process>, name: &str) -> Result<(), Error> {
-    process.as_ref().map_or(Ok(()), |process| process.signal(name))
+fn signal(process: Option<&Process>, name: &str) -> Result<(), Error> {
+    process.map_or(Ok(()), |process| process.signal(name))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -152,7 +152,9 @@ pub struct Region {
 impl StoreRegions {
     /// Whether a raw key lies inside of one of its regions, and not at the beginning.
     pub(crate) fn inside(&self, key: &str) -> bool {
-        self.regions.iter().any(|region| region.start.as_str() < key && (region.end.is_empty() || key < region.end.as_str()))
+        self.regions
+            .iter()
+            .any(|region| region.start.as_str() < key && (region.end.is_empty() || key < region.end.as_str()))
     }
 }
 
@@ -200,7 +202,11 @@ mod tests {
 
     #[test]
     fn figures_add_up_by_kind() {
-        let of = |kind: &str, count| Figures { requests: [(kind.to_owned(), count)].into(), batches: count, ..Figures::default() };
+        let of = |kind: &str, count| Figures {
+            requests: [(kind.to_owned(), count)].into(),
+            batches: count,
+            ..Figures::default()
+        };
         let sum = of("KvGet", 2).plus(&of("KvGet", 3)).plus(&of("KvScan", 1));
         assert_eq!(sum.requests, [("KvGet".to_owned(), 5), ("KvScan".to_owned(), 1)].into());
         assert_eq!(sum.batches, 6);
@@ -208,8 +214,10 @@ mod tests {
 
     #[test]
     fn the_bound_of_a_region_is_not_inside() {
-        let region = |start: &str, end: &str| Region { id: 1, start: start.into(), end: end.into(), version: 1, known: true };
-        let store = StoreRegions { store: 1, address: String::new(), regions: vec![region("", "74"), region("75", "")] };
+        let region =
+            |start: &str, end: &str| Region { id: 1, start: start.into(), end: end.into(), version: 1, known: true };
+        let store =
+            StoreRegions { store: 1, address: String::new(), regions: vec![region("", "74"), region("75", "")] };
         let inside = |key: &str| store.inside(key);
         assert!(inside("73") && inside("7500") && !inside("74") && !inside("7410") && !inside("75"));
     }

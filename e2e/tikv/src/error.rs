@@ -97,7 +97,7 @@ pub enum Error {
     },
     /// The cluster that all tests of this binary share could not be started.
     #[error(transparent)]
-    Shared(Arc<Error>),
+    Shared(Arc<Self>),
 }
 
 impl Error {

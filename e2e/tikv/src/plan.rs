@@ -72,6 +72,12 @@ pub(crate) struct Plan {
     pub(crate) processes: Vec<u32>,
 }
 
+/// What every format begins with.
+#[derive(Deserialize)]
+struct Header {
+    format: u32,
+}
+
 impl Plan {
     /// A plan with free ports.
     pub(crate) fn new(stores: usize, splits: &[Vec<u8>], tls: Option<Tls>) -> Result<Self, Error> {
@@ -87,11 +93,10 @@ impl Plan {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(Error::io(format!("read {}", path.display())))?,
         };
-        #[derive(Deserialize)]
-        struct Header {
-            format: u32,
-        }
-        let parse = |error: serde_json::Error| Error::Io { attempted: format!("read {}", path.display()), source: error.into() };
+        let parse = |error: serde_json::Error| Error::Io {
+            attempted: format!("read {}", path.display()),
+            source: error.into(),
+        };
         // The format first: the rest of another one may not be readable.
         let header: Header = serde_json::from_slice(&read).map_err(parse)?;
         if header.format != FORMAT {

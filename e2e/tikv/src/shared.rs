@@ -60,13 +60,11 @@ pub async fn alone(options: Options) -> Result<Option<Cluster>, Error> {
 }
 
 async fn begin() -> Result<Cluster, Error> {
-    match Cluster::of_environment() {
-        Some(cluster) => Ok(cluster),
-        None => {
-            let splits = (0..PLACES).flat_map(|place| slots::cuts(&prefix(place), slots::SLOTS, REGIONS_OF_PLACE));
-            Cluster::start(Options { splits: splits.collect(), ..Options::default() }).await
-        }
+    if let Some(cluster) = Cluster::of_environment() {
+        return Ok(cluster);
     }
+    let splits = (0..PLACES).flat_map(|place| slots::cuts(&prefix(place), slots::SLOTS, REGIONS_OF_PLACE));
+    Cluster::start(Options { splits: splits.collect(), ..Options::default() }).await
 }
 
 fn skip(started: Result<Cluster, Error>) -> Result<Option<Cluster>, Error> {

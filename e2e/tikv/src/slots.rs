@@ -36,7 +36,7 @@ pub fn end_of(prefix: &[u8]) -> Option<Vec<u8>> {
 
 /// Bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Bytes of a hexadecimal text, if it is one.

@@ -56,14 +56,10 @@ func keysOf(mutations []*kvrpcpb.Mutation) [][]byte {
 
 // primary is the primary key of the transaction, where the request says it.
 func (c *call) primary() []byte {
-	switch request := c.request.(type) {
-	case *kvrpcpb.PrewriteRequest:
+	if request, ok := c.request.(*kvrpcpb.PrewriteRequest); ok {
 		return request.PrimaryLock
-	case *kvrpcpb.CommitRequest:
-		return request.PrimaryKey
-	default:
-		return nil
 	}
+	return nil
 }
 
 func (c *call) touches(prefix []byte) bool {

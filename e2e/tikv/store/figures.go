@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"expvar"
 	"os"
 	"path"
 	"strconv"
@@ -11,8 +10,12 @@ import (
 	"sync"
 
 	"github.com/pingcap/badger"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 )
+
+// logWritesMetric is badger's own count.
+const logWritesMetric = "badger_num_writes"
 
 // figures count what the process has done since it was started.
 type figures struct {
@@ -81,10 +84,19 @@ func (f *figures) wrote(rows []*badger.Entry) {
 }
 
 func logWrites() uint64 {
-	if count, ok := expvar.Get("badger_disk_writes_total").(*expvar.Int); ok {
-		return uint64(count.Value())
+	families, err := prometheus.DefaultGatherer.Gather()
+	if err != nil {
+		return 0
 	}
-	return 0
+	var count float64
+	for _, family := range families {
+		if family.GetName() == logWritesMetric {
+			for _, metric := range family.GetMetric() {
+				count += metric.GetCounter().GetValue()
+			}
+		}
+	}
+	return uint64(count)
 }
 
 func diskBytes() uint64 {

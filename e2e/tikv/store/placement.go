@@ -12,6 +12,7 @@ import (
 	"github.com/pingcap/kvproto/pkg/pdpb"
 	unistorepd "github.com/pingcap/tidb/pkg/store/mockstore/unistore/pd"
 	"github.com/pingcap/tidb/pkg/store/mockstore/unistore/tikv"
+	pd "github.com/tikv/pd/client"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 )
@@ -222,12 +223,12 @@ func ignore(stream pdpb.PD_RegionHeartbeatClient) {
 }
 
 // GetRegion and GetStore lead the detector of deadlocks to the store of the first region.
-func (p *placement) GetRegion(ctx context.Context, key []byte, _ ...opt.GetRegionOption) (*router.Region, error) {
+func (p *placement) GetRegion(ctx context.Context, key []byte, _ ...pd.GetRegionOption) (*pd.Region, error) {
 	got, err := p.rpc.GetRegion(ctx, &pdpb.GetRegionRequest{Header: p.header(), RegionKey: key})
 	if err != nil {
 		return nil, err
 	}
-	return &router.Region{Meta: got.GetRegion(), Leader: got.GetLeader()}, nil
+	return &pd.Region{Meta: got.GetRegion(), Leader: got.GetLeader()}, nil
 }
 
 func (p *placement) GetStore(ctx context.Context, id uint64) (*metapb.Store, error) {
@@ -241,15 +242,22 @@ func (p *placement) leads(ctx context.Context, region uint64) (bool, error) {
 	return err == nil && got.GetLeader().GetStoreId() != 0, err
 }
 
-// followSafePoint removes old versions up to the point in time that PD has been told, as a TiKV store does.
+// GetGCSafePoint is the point in time before which nobody reads any more.
+func (p *placement) GetGCSafePoint(ctx context.Context) (uint64, error) {
+	got, err := p.rpc.GetGCSafePoint(ctx, &pdpb.GetGCSafePointRequest{Header: p.header()})
+	return got.GetSafePoint(), err
+}
+
+// followSafePoint lets compactions remove old versions soon after PD was told that nobody reads them any more. unistore
+// itself looks once a minute, which is too seldom for tests.
 func followSafePoint(p *placement, store *tikv.MVCCStore) {
 	for last := uint64(0); ; time.Sleep(safePointEvery) {
 		ctx, cancel := context.WithTimeout(context.Background(), placementCallTimeout)
-		got, err := p.rpc.GetGCSafePoint(ctx, &pdpb.GetGCSafePointRequest{Header: p.header()})
+		point, err := p.GetGCSafePoint(ctx)
 		cancel()
-		if err == nil && got.GetSafePoint() > last {
-			last = got.GetSafePoint()
-			store.UpdateSafePoint(last)
+		if err == nil && point > last {
+			last = point
+			store.UpdateSafePoint(point)
 		}
 	}
 }
