@@ -1,0 +1,3 @@
+//! State in TiKV.
+
+pub mod cluster;
