@@ -58,15 +58,16 @@ pub trait Cluster: Clone + Send + Sync + 'static {
         request: CheckTransaction,
     ) -> impl Future<Output = Result<TransactionStatus, Failure>> + Send;
 
-    /// The values of keys as of `at`, in the order of the keys, over all regions. Retries and routes by itself.
+    /// The values of keys as of `at`, in the order of the keys, over all regions. Retries and routes by itself, but never
+    /// waits for a lock and never clears one: a lock of a transaction that began before `at` on one of the keys is
+    /// answered with [`ReadFailure::Locked`] at once, whether that transaction lives or not.
     ///
-    /// `at` must have come from PD. After the answer, no transaction that had no lock on one of the keys at the time of
-    /// the read can commit it at or before `at`.
+    /// `at` must have come from [`Cluster::timestamp`]. After the answer, no transaction that had no lock on one of the
+    /// keys at the time of the read can commit it at or before `at`.
     fn batch_get(
         &self,
         at: Timestamp,
         keys: &[Bytes],
-        patience: Patience,
     ) -> impl Future<Output = Result<Vec<Option<Bytes>>, ReadFailure>> + Send;
 
     /// The rows of a range as of `at`, in key order (or in reverse), at most `limit`, over all regions. As
@@ -77,7 +78,6 @@ pub trait Cluster: Clone + Send + Sync + 'static {
         range: &KeyRange,
         limit: usize,
         reverse: bool,
-        patience: Patience,
     ) -> impl Future<Output = Result<Vec<(Bytes, Bytes)>, ReadFailure>> + Send;
 
     /// Below it, reads may miss what was there.
@@ -262,21 +262,11 @@ pub enum TransactionStatus {
     Unknown,
 }
 
-/// What a read does when it meets a lock of a transaction that began before its timestamp.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// It finds out what became of the transaction, and waits as long as it lives.
-    Wait,
-    /// It clears away the lock of a transaction that is over or whose time has run out; for one that lives it answers
-    /// [`ReadFailure::Locked`] within a few milliseconds.
-    Refuse,
-}
-
 /// Why a read failed. Reads have no effect, so everything may be asked again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadFailure {
-    /// These locks are in the way. Not necessarily all there are.
-    #[error("{} locks of living transactions are in the way", .0.len())]
+    /// These locks are in the way, at least one, and not necessarily all there are.
+    #[error("{} locks are in the way", .0.len())]
     Locked(Vec<Lock>),
     /// Nobody can be reached, or the answer did not come in time.
     #[error("not reachable: {0}")]
