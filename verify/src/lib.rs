@@ -6,8 +6,10 @@
 //! | [`program`] | random programs: what a request does, and the functions that do it |
 //! | [`model`] | what each outcome of a program may have left |
 //! | [`world`] | a whole runtime in one deterministic thread, with faults and crashes from a seed |
+//! | [`commits`] | committers on a simulated TiKV cluster, with faults from a seed |
 //! | [`process`] | the same programs against real processes, with kill -9 |
 
+pub mod commits;
 pub mod history;
 pub mod model;
 pub mod process;

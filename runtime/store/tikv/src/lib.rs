@@ -14,6 +14,7 @@
 //! | `read`, `resolve` | reads, and the locks that they meet |
 //! | `claims`, `pending`, `batches`, [`retry`] | timestamps to start at, keys being cleared, requests, limits |
 //! | [`stats`] | what was done, in numbers |
+//! | `simulated` | a cluster in memory with faults from a seed; a feature, for tests |
 //!
 //! `docs/design/0009-commit-on-tikv.md` says why it is like this.
 
@@ -28,6 +29,8 @@ mod prewrite;
 mod read;
 mod resolve;
 pub mod retry;
+#[cfg(feature = "simulated")]
+pub mod simulated;
 pub mod stats;
 pub mod store;
 mod validate;

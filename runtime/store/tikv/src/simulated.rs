@@ -223,7 +223,7 @@ impl SimulatedCluster {
     }
 
     /// Returns when a process runs; never if it is dead.
-    pub(crate) async fn alive(&self, process: usize) {
+    async fn alive(&self, process: usize) {
         let mut life = self.life(process);
         let is_alive = life.wait_for(|life| *life == Life::Alive).await.is_ok();
         if !is_alive {
@@ -284,7 +284,7 @@ impl SimulatedCluster {
         (world.trace.digest(), world.trace.events())
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
+    fn lock(&self) -> MutexGuard<'_, World> {
         // No code panics half way through a change, so a poisoned one is still whole.
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
