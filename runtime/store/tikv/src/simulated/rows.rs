@@ -262,13 +262,13 @@ impl Rows {
         Ok(found)
     }
 
-    /// Somebody who is not of ours has read these keys at `until`, and was promised that the transaction commits later.
-    /// How many of its locks learned of it.
+    /// Somebody who is not of ours has met the transaction at `until`, and was promised at its primary that it commits
+    /// later. How many locks learned of it: that of the primary, if it is among the keys.
     pub(super) fn push(&mut self, start: Timestamp, keys: &[Bytes], until: Timestamp) -> usize {
         let mut pushed = 0;
         for key in keys {
-            let lock = self.0.get_mut(key).and_then(|row| row.lock.as_mut()).filter(|lock| lock.start == start);
-            if let Some(lock) = lock {
+            let lock = self.0.get_mut(key).and_then(|row| row.lock.as_mut());
+            if let Some(lock) = lock.filter(|lock| lock.start == start && lock.primary == *key) {
                 lock.commit_at_least = lock.commit_at_least.max(Timestamp(until.0 + 1));
                 pushed += 1;
             }
