@@ -116,9 +116,8 @@ impl<C: Cluster> Committer<C> {
         let deadline = Deadline::of(self.timeouts);
         let plan = Arc::new(plan);
         let mut in_the_way = Vec::new();
-        let claim = plan.seen_at().and_then(|at| self.claims.take(at).map(|age| (at, age)));
+        let mut claim = plan.seen_at().and_then(|at| self.claims.take(at).map(|age| (at, age)));
         let mut turn = None;
-        let mut claim = claim;
         while !deadline.is_over() {
             match self.attempt(&plan, claim.take(), deadline).await? {
                 Attempt::Done(result) => return Ok(result),
@@ -208,6 +207,7 @@ impl<C: Cluster> Committer<C> {
                     self.undetermined(&why)
                 }))
             }
+            // One request that was refused has left nothing.
             other => self.not_prewritten(transaction, other),
         }
     }
@@ -224,6 +224,7 @@ impl<C: Cluster> Committer<C> {
             validator.seen(plan).await
         });
         if !matches!(prewritten, Prewritten::Locked) {
+            self.roll_back(transaction);
             return self.not_prewritten(transaction, prewritten);
         }
         let seen = match seen {
@@ -295,12 +296,7 @@ impl<C: Cluster> Committer<C> {
     }
 
     /// After a first phase that did not succeed. The commit was never sent.
-    fn not_prewritten(
-        self: &Arc<Self>,
-        transaction: Transaction<'_>,
-        prewritten: Prewritten,
-    ) -> Result<Attempt, Error> {
-        self.roll_back(transaction);
+    fn not_prewritten(&self, transaction: Transaction<'_>, prewritten: Prewritten) -> Result<Attempt, Error> {
         match prewritten {
             Prewritten::Conflict(keys) => {
                 let read: Vec<Bytes> = keys.iter().filter(|key| transaction.plan.has_read(key)).cloned().collect();

@@ -13,6 +13,9 @@
 //! | `prewrite`, `validate`, `finish` | its steps |
 //! | `read`, `resolve` | reads, and the locks that they meet |
 //! | `claims`, `pending`, `batches`, [`retry`] | timestamps to start at, keys being cleared, requests, limits |
+//! | [`TikvStore`], `open` | the store on a real cluster, and what is checked first |
+//! | [`Remote`] | the real cluster |
+//! | [`options`] | how to reach it, and which part of it is ours |
 //! | [`stats`] | what was done, in numbers |
 //! | `simulated` | a cluster in memory with faults from a seed; a feature, for tests |
 //!
@@ -23,14 +26,20 @@ mod claims;
 pub mod cluster;
 mod commit;
 mod finish;
+mod open;
 mod pending;
 mod plan;
 mod prewrite;
 mod read;
+mod remote;
 mod resolve;
+pub mod options;
 pub mod retry;
 #[cfg(feature = "simulated")]
 pub mod simulated;
 pub mod stats;
 pub mod store;
 mod validate;
+
+pub use open::TikvStore;
+pub use remote::Remote;
