@@ -6,7 +6,6 @@ use futures_util::future::join_all;
 use tandem_store_tikv::retry::Timeouts;
 use tandem_store_tikv::simulated::{Life, SimulatedClient, SimulatedCluster};
 use tandem_store_tikv::store::ClusterStore;
-use tokio::sync::watch;
 use tokio::time::{Duration, sleep};
 
 use super::plan::{Plan, Trouble};
@@ -19,15 +18,12 @@ pub type TestedStore = ClusterStore<SimulatedClient>;
 pub struct Host {
     /// Its store.
     pub store: TestedStore,
-    life: watch::Receiver<Life>,
 }
 
 impl Host {
     /// A new process.
     pub fn new(cluster: &SimulatedCluster, timeouts: Timeouts) -> Self {
-        let client = cluster.process();
-        let life = cluster.life(client.process());
-        Self { store: ClusterStore::new(client, timeouts), life }
+        Self { store: ClusterStore::new(cluster.process(), timeouts) }
     }
 
     /// Its number.
@@ -37,14 +33,12 @@ impl Host {
 
     /// Returns when it is dead.
     pub async fn died(&self) {
-        let mut life = self.life.clone();
-        // The cluster keeps the other end.
-        let _ = life.wait_for(|life| *life == Life::Dead).await;
+        self.store.cluster().cluster().until(self.process(), Life::Dead).await;
     }
 
     /// Whether it is dead.
     pub fn is_dead(&self) -> bool {
-        *self.life.borrow() == Life::Dead
+        self.store.cluster().cluster().life(self.process()) == Life::Dead
     }
 }
 

@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tandem_model::ids::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::cluster::Lock;
 
@@ -130,19 +130,21 @@ pub enum Life {
 #[derive(Clone, Debug)]
 pub struct SimulatedCluster {
     world: Arc<Mutex<World>>,
-    lives: Arc<Mutex<Vec<watch::Sender<Life>>>>,
+    lives: Arc<Mutex<Vec<Life>>>,
+    /// Wakes those who wait for a change in the order in which they came, as the same trace needs it.
+    changed: Arc<Notify>,
 }
 
 impl SimulatedCluster {
     /// An empty cluster without faults. Everything that chance decides follows from `seed`.
     pub fn new(seed: u64, shape: &Shape) -> Self {
-        Self { world: Arc::new(Mutex::new(World::new(seed, shape))), lives: Arc::default() }
+        Self { world: Arc::new(Mutex::new(World::new(seed, shape))), lives: Arc::default(), changed: Arc::default() }
     }
 
     /// One more process that uses the cluster.
     pub fn process(&self) -> SimulatedClient {
         let mut lives = self.lives();
-        lives.push(watch::Sender::new(Life::Alive));
+        lives.push(Life::Alive);
         SimulatedClient::new(self.clone(), lives.len() - 1)
     }
 
@@ -157,9 +159,8 @@ impl SimulatedCluster {
         world.faults = Faults::latency(world.faults.latency_ms_max.min(1));
         world.heal();
         drop(world);
-        for life in self.lives().iter() {
-            life.send_if_modified(|life| *life == Life::Frozen && std::mem::replace(life, Life::Alive) != Life::Alive);
-        }
+        self.lives().iter_mut().filter(|life| **life == Life::Frozen).for_each(|life| *life = Life::Alive);
+        self.changed.notify_waiters();
     }
 
     /// Lets something happen to the request of a process of one kind, after `skip` others of it.
@@ -209,25 +210,34 @@ impl SimulatedCluster {
             Life::Frozen => "process-frozen",
             Life::Dead => "process-died",
         };
-        let is_changed = self.lives().get(process).is_some_and(|life| {
-            life.send_if_modified(|life| *life != to && *life != Life::Dead && std::mem::replace(life, to) != to)
-        });
+        let is_changed = match self.lives().get_mut(process) {
+            Some(life) if *life != to && *life != Life::Dead => {
+                *life = to;
+                true
+            }
+            _ => false,
+        };
         if is_changed {
             self.lock().trace.count(name);
+            self.changed.notify_waiters();
         }
     }
 
-    /// Whether a process runs, as something that can be waited for.
-    pub fn life(&self, process: usize) -> watch::Receiver<Life> {
-        self.lives().get(process).map_or_else(|| watch::Sender::new(Life::Dead).subscribe(), watch::Sender::subscribe)
+    /// Whether a process runs. One that there never was is dead.
+    pub fn life(&self, process: usize) -> Life {
+        self.lives().get(process).copied().unwrap_or(Life::Dead)
     }
 
-    /// Returns when a process runs; never if it is dead.
-    async fn alive(&self, process: usize) {
-        let mut life = self.life(process);
-        let is_alive = life.wait_for(|life| *life == Life::Alive).await.is_ok();
-        if !is_alive {
-            std::future::pending::<()>().await;
+    /// Returns when a process is what is asked for; never if it cannot become so any more.
+    pub async fn until(&self, process: usize, life: Life) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.life(process) == life {
+                return;
+            }
+            changed.await;
         }
     }
 
@@ -289,7 +299,7 @@ impl SimulatedCluster {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lives(&self) -> MutexGuard<'_, Vec<watch::Sender<Life>>> {
+    fn lives(&self) -> MutexGuard<'_, Vec<Life>> {
         self.lives.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -81,7 +81,7 @@ impl SimulatedClient {
         call: Call,
         effect: impl FnOnce(&mut World) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        self.cluster.alive(self.process).await;
+        self.cluster.until(self.process, Life::Alive).await;
         let fate = self.cluster.lock().fate(self.process, node, call);
         if fate.dies == Some(Dies::Before) {
             self.cluster.set_life(self.process, Life::Dead);
@@ -94,7 +94,7 @@ impl SimulatedClient {
         if fate.dies == Some(Dies::After) {
             self.cluster.set_life(self.process, Life::Dead);
         }
-        self.cluster.alive(self.process).await;
+        self.cluster.until(self.process, Life::Alive).await;
         heard
     }
 
