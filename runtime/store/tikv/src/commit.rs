@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_model::ids::Timestamp;
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_store::{Commit, CommitResult, Error};
 use tokio::sync::Semaphore;
 
@@ -175,7 +176,7 @@ impl<C: Cluster> Committer<C> {
     }
 
     async fn may_take_one_phase(&self, plan: &Plan, deadline: Deadline) -> Result<bool, Error> {
-        if !plan.is_all_written() || plan.bytes() > ONE_PHASE_BYTES_MAX {
+        if (!plan.is_all_written() && works(Mechanism::TikvOnePhase)) || plan.bytes() > ONE_PHASE_BYTES_MAX {
             return Ok(false);
         }
         let mut region = None;
@@ -199,11 +200,14 @@ impl<C: Cluster> Committer<C> {
                 self.stats.commits_one_phase.add_one();
                 Ok(Attempt::Done(CommitResult::Committed(at)))
             }
+            Prewritten::OnePhaseLost(why) if !works(Mechanism::TikvLostOnePhase) => Err(Error::Unavailable(why)),
             Prewritten::OnePhaseLost(why) => {
                 let limit = transaction.one_phase_limit();
                 Ok(self.decide(transaction, &why, deadline).await.unwrap_or_else(|| {
                     // See above: from a snapshot beyond the limit on, it is decided.
-                    self.floor.fetch_max(limit.0, Ordering::AcqRel);
+                    if works(Mechanism::TikvUndeterminedFloor) {
+                        self.floor.fetch_max(limit.0, Ordering::AcqRel);
+                    }
                     self.undetermined(&why)
                 }))
             }
@@ -234,17 +238,22 @@ impl<C: Cluster> Committer<C> {
                 return self.invalid(invalid);
             }
         };
+        let mut validated = false;
         loop {
-            let at = match self.timestamp(deadline).await {
+            let mut at = match self.timestamp(deadline).await {
                 Ok(at) => at,
                 Err(error) => {
                     self.roll_back(transaction);
                     return Err(error);
                 }
             };
-            if let Err(invalid) = validator.everything_at(plan, &seen, at).await {
+            if !validated && let Err(invalid) = validator.everything_at(plan, &seen, at).await {
                 self.roll_back(transaction);
                 return self.invalid(invalid);
+            }
+            validated = !works(Mechanism::TikvTooEarly);
+            if !works(Mechanism::TikvCommitTime) {
+                at = self.timestamp(deadline).await?;
             }
             match finish::commit_primary(&self.cluster, transaction, at, deadline).await {
                 Primary::Committed(left) => {
@@ -261,6 +270,7 @@ impl<C: Cluster> Committer<C> {
                     self.roll_back(transaction);
                     return Err(failed(failure));
                 }
+                Primary::Lost(why) if !works(Mechanism::TikvLostCommit) => return Err(Error::Unavailable(why)),
                 Primary::Lost(why) => {
                     let decided = self.decide(transaction, &why, deadline).await;
                     return Ok(decided.unwrap_or_else(|| self.undetermined(&why)));
