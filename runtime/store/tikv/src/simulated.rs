@@ -109,6 +109,8 @@ pub enum Action {
     Slow(u64),
     /// Its answer is on its way for so many milliseconds, and its caller waits.
     AnswerSlow(u64),
+    /// A commit: somebody else has met the transaction before and was promised that it commits later.
+    Push,
     /// The process dies before it is sent.
     DieBefore,
     /// The process dies when the answer arrives.
@@ -191,6 +193,11 @@ impl SimulatedCluster {
     /// Timestamps leap so far ahead of the clock.
     pub fn leap(&self, leap_ms: u64) {
         self.lock().leap(leap_ms);
+    }
+
+    /// Timestamps stand still until the clock has gone on by so many milliseconds.
+    pub fn lag(&self, lag_ms: u64) {
+        self.lock().lag(lag_ms);
     }
 
     /// Splits a region at a key. Whether there was no border yet.

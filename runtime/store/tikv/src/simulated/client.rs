@@ -342,7 +342,7 @@ impl Cluster for SimulatedClient {
         let (keys, process) = (request.keys.clone(), self.process);
         let commit = move |world: &mut World| {
             let pushed = world.faults.commit_pushed;
-            if world.chance(pushed) {
+            if std::mem::take(&mut world.pushes_next) || world.chance(pushed) {
                 let latest = world.latest();
                 let pushed = world.rows.push(request.start, &request.keys, latest);
                 world.trace.count_many("commit-pushed", pushed as u64);

@@ -68,6 +68,7 @@ struct Ordered {
 struct Oracle {
     last: Timestamp,
     leap_ms: u64,
+    lag_ms: u64,
     down_until_ms: u64,
     /// It will make a leap when it is asked next.
     leaps: bool,
@@ -82,6 +83,8 @@ pub(super) struct World {
     pub(super) random: SmallRng,
     pub(super) in_flight: usize,
     pub(super) safe_point: Timestamp,
+    /// The next commit that arrives is pushed.
+    pub(super) pushes_next: bool,
     began: Instant,
     oracle: Oracle,
     cuts: BTreeMap<(usize, Node), Cut>,
@@ -99,6 +102,7 @@ impl World {
             random: SmallRng::seed_from_u64(seed),
             in_flight: 0,
             safe_point: Timestamp::ZERO,
+            pushes_next: false,
             began: Instant::now(),
             oracle: Oracle::default(),
             cuts: BTreeMap::new(),
@@ -198,6 +202,7 @@ impl World {
             Action::Late(late_ms) => (fate.way_ms, fate.hears) = (late_ms, Hears::Lost(0)),
             Action::Slow(slow_ms) => fate.way_ms = slow_ms,
             Action::AnswerSlow(slow_ms) => fate.back_ms = slow_ms,
+            Action::Push => self.pushes_next = true,
             Action::DieBefore => fate.dies = Some(Dies::Before),
             Action::DieAfter => fate.dies = Some(Dies::After),
         }
@@ -305,7 +310,7 @@ impl World {
         if std::mem::take(&mut self.oracle.leaps) {
             self.oracle.leap_ms += self.up_to(LEAP_MS_MAX);
         }
-        let physical = BEGIN_UNIX_MS + self.now_ms() + self.oracle.leap_ms;
+        let physical = BEGIN_UNIX_MS + (self.now_ms() + self.oracle.leap_ms).saturating_sub(self.oracle.lag_ms);
         let least = Timestamp(physical << Timestamp::COUNTER_BITS);
         self.oracle.last = Timestamp(self.oracle.last.0 + 1).max(least);
         self.oracle.last
@@ -319,6 +324,11 @@ impl World {
     /// Lets timestamps leap ahead of the virtual clock.
     pub(super) fn leap(&mut self, leap_ms: u64) {
         self.oracle.leap_ms += leap_ms;
+    }
+
+    /// Lets the clock below the timestamps go back; timestamps then stand still.
+    pub(super) fn lag(&mut self, lag_ms: u64) {
+        self.oracle.lag_ms += lag_ms;
     }
 
     /// Moves the safe point to `keep_ms` ago, but not past a lock; what lies below it is removed soon.
