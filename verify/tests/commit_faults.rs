@@ -208,6 +208,27 @@ async fn a10_two_who_believe_that_they_own_the_same_lose_nothing() {
 }
 
 #[tokio::test]
+async fn an_update_at_the_very_start_of_another_is_not_lost() {
+    let cluster = cluster(&[]);
+    let (slow, fast) = (process(&cluster), process(&cluster));
+    put(&fast, &[("x", "1")]).await.unwrap();
+    let mut late = Transaction::begin(&slow).await;
+    late.get("x").await;
+    // Its view is too old to become its start: it takes the next timestamp. At that very one the other commits in one phase.
+    wait_ms(60_000).await;
+    let mut one = Transaction::begin(&fast).await;
+    one.get("x").await;
+    order(&slow, Call::Get, 0, Action::Slow(50));
+    let (late, one) = tokio::join!(late.put("x", "2").end(), async {
+        wait_ms(10).await;
+        one.put("x", "11").end().await
+    });
+    assert!(is_committed(&one), "{one:?}");
+    assert!(matches!(late, Ok(CommitResult::Conflict(_))), "{late:?}");
+    assert_eq!(now(&fast, "x").await.as_deref(), Some("11"));
+}
+
+#[tokio::test]
 async fn a21_a_row_that_comes_into_a_range_conflicts() {
     for borders in [&[][..], &["t/5"][..]] {
         let cluster = cluster(borders);

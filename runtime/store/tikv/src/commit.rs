@@ -32,7 +32,7 @@ use bytes::Bytes;
 use tandem_model::ids::Timestamp;
 use tandem_model::mechanism::{Mechanism, works};
 use tandem_store::{Commit, CommitResult, Error};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::claims::Claims;
 use crate::cluster::{CheckTransaction, Cluster, Failure, FoundLock, ReadFailure, TransactionStatus};
@@ -62,6 +62,8 @@ pub(crate) struct Committer<C> {
     pub(crate) timeouts: Timeouts,
     /// No snapshot may be taken at or below it.
     pub(crate) floor: AtomicU64,
+    /// Whoever works for this store in the background ends with it.
+    pub(crate) alive: watch::Sender<()>,
     turns: Vec<Semaphore>,
 }
 
@@ -78,7 +80,8 @@ impl<C: Cluster> Committer<C> {
     pub(crate) fn new(cluster: C, stats: Arc<Stats>, timeouts: Timeouts) -> Self {
         let turns = (0..TURNS).map(|_| Semaphore::new(1)).collect();
         let (claims, pending) = (Claims::default(), Arc::new(Pending::default()));
-        Self { cluster, claims, pending, stats, timeouts, floor: AtomicU64::new(0), turns }
+        let (floor, alive) = (AtomicU64::new(0), watch::Sender::new(()));
+        Self { cluster, claims, pending, stats, timeouts, floor, alive, turns }
     }
 
     /// Commits, in a task of its own: what was begun is ended in good order, whether or not anybody still waits.
@@ -150,23 +153,20 @@ impl<C: Cluster> Committer<C> {
         deadline: Deadline,
     ) -> Result<Attempt, Error> {
         self.pending.wait_for_keys(plan.writes.iter().map(|(key, _)| key)).await;
-        let (start, age) = match claim {
-            Some(claim) => {
-                self.stats.starts_claimed.add_one();
-                claim
-            }
-            None => {
-                self.stats.starts_fresh.add_one();
-                (self.timestamp(deadline).await?, Duration::ZERO)
-            }
+        let (start, age) = if let Some(claim) = claim {
+            self.stats.starts_claimed.add_one();
+            claim
+        } else {
+            self.stats.starts_fresh.add_one();
+            (self.timestamp(deadline).await?, Duration::ZERO)
         };
         let transaction = Transaction { plan, start, age };
         let validator = Validator { cluster: &self.cluster, pending: &self.pending, start, deadline };
+        if let Err(invalid) = validator.guarded_at_start(plan).await {
+            // Nothing has been sent yet.
+            return self.invalid(invalid);
+        }
         if self.may_take_one_phase(plan, deadline).await? {
-            if let Err(invalid) = validator.guarded_at_start(plan).await {
-                // Nothing has been sent yet.
-                return self.invalid(invalid);
-            }
             match prewrite::in_one_phase(&self.cluster, transaction, deadline).await {
                 Some(prewritten) => return self.after_one_phase(transaction, prewritten, deadline).await,
                 None => self.stats.one_phase_refused.add_one(),
@@ -223,10 +223,8 @@ impl<C: Cluster> Committer<C> {
         deadline: Deadline,
     ) -> Result<Attempt, Error> {
         let plan = transaction.plan;
-        let (prewritten, seen) = tokio::join!(prewrite::in_two_phases(&self.cluster, transaction, deadline), async {
-            validator.guarded_at_start(plan).await?;
-            validator.seen(plan).await
-        });
+        let prewrite = prewrite::in_two_phases(&self.cluster, transaction, deadline);
+        let (prewritten, seen) = tokio::join!(prewrite, validator.seen(plan));
         if !matches!(prewritten, Prewritten::Locked) {
             self.roll_back(transaction);
             return self.not_prewritten(transaction, prewritten);
@@ -313,10 +311,9 @@ impl<C: Cluster> Committer<C> {
                 if read.is_empty() { Ok(Attempt::Again(keys)) } else { Ok(Attempt::Done(self.conflict(read))) }
             }
             Prewritten::Failed(failure) => Err(failed(failure)),
-            Prewritten::RolledBack
-            | Prewritten::Locked
-            | Prewritten::Committed(_)
-            | Prewritten::OnePhaseLost(_) => Ok(Attempt::Again(Vec::new())),
+            Prewritten::RolledBack | Prewritten::Locked | Prewritten::Committed(_) | Prewritten::OnePhaseLost(_) => {
+                Ok(Attempt::Again(Vec::new()))
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //! | part | protected by |
 //! | --- | --- |
 //! | keys that are written | their locks |
-//! | of these, keys that were read ([`Plan::guarded`]) | their locks, from the start of the transaction on; TiKV's own comparison of versions if the start is when they were read, otherwise a read just before the start |
+//! | of these, keys that were read ([`Plan::guarded`]) | their locks, from the start of the transaction on; TiKV's own comparison of versions if the start is when they were read, otherwise a read at the start |
 //! | keys that were only read | a read at the commit timestamp |
 //! | ranges | a read at the commit timestamp, without the keys that are written: those are as if read by key |
 
@@ -199,8 +199,7 @@ mod tests {
 
     #[test]
     fn a_range_without_keys_is_no_range() {
-        let scanned =
-            RangeRead { range: KeyRange { start: bytes("b"), end: Some(bytes("b")) }, seen_at: Timestamp(5) };
+        let scanned = RangeRead { range: KeyRange { start: bytes("b"), end: Some(bytes("b")) }, seen_at: Timestamp(5) };
         let plan = Plan::new(commit(Vec::new(), vec![scanned], &["a"])).expect("nothing is wrong");
         assert!(plan.is_all_written());
     }

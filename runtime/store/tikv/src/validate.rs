@@ -50,8 +50,10 @@ pub(crate) struct Validator<'a, C> {
 }
 
 impl<C: Cluster> Validator<'_, C> {
-    /// Whether the keys still had the values that were seen just before the transaction began. From there on its locks
-    /// guard them.
+    /// Whether the keys still have the values that were seen when the transaction begins. From there on its locks guard
+    /// them: whoever writes them from now on commits after the start, since they were read at the start. Must be asked
+    /// before anything is locked. A read just before the start would not do: what is committed in one phase may be
+    /// committed at the very timestamp that somebody else was given to start at.
     pub(crate) async fn guarded_at_start(&self, plan: &Plan) -> Result<(), Invalid> {
         let mut reads = plan.guarded.clone();
         for range in plan.ranges.iter().filter(|range| range.seen_at != self.start) {
@@ -60,7 +62,7 @@ impl<C: Cluster> Validator<'_, C> {
             reads.extend(keys.map(|(key, value)| Read { key: key.clone(), seen_at: range.seen_at, value }));
         }
         reads.retain(|read| read.seen_at != self.start && works(Mechanism::TikvGuards));
-        self.keys_at(&reads, Timestamp(self.start.0.saturating_sub(1))).await
+        self.keys_at(&reads, self.start).await
     }
 
     /// Whether the keys have these values.
@@ -93,7 +95,8 @@ impl<C: Cluster> Validator<'_, C> {
                 return Err(Invalid::Changed(range.parts.iter().map(|part| part.start.clone()).collect()));
             }
             let now = self.parts(range, at).await?;
-            let changed: Vec<Bytes> = before.iter().zip(&now).flat_map(|(before, now)| differences(before, now)).collect();
+            let changed: Vec<Bytes> =
+                before.iter().zip(&now).flat_map(|(before, now)| differences(before, now)).collect();
             if !changed.is_empty() {
                 return Err(Invalid::Changed(changed));
             }
@@ -152,7 +155,9 @@ mod tests {
     use super::*;
 
     fn rows(rows: &[(&'static str, &'static str)]) -> Vec<(Bytes, Bytes)> {
-        rows.iter().map(|(key, value)| (Bytes::from_static(key.as_bytes()), Bytes::from_static(value.as_bytes()))).collect()
+        rows.iter()
+            .map(|(key, value)| (Bytes::from_static(key.as_bytes()), Bytes::from_static(value.as_bytes())))
+            .collect()
     }
 
     #[test]
