@@ -43,7 +43,7 @@ use plan::{LifeEnds, Plan};
 use trace::Trace;
 use workers::Workers;
 
-mod alarms;
+pub(crate) mod alarms;
 pub mod client;
 pub mod plan;
 pub mod trace;

@@ -19,6 +19,8 @@ use tokio::runtime::Builder;
 
 #[path = "mechanisms/calls.rs"]
 mod calls;
+#[path = "support/cluster.rs"]
+mod cluster;
 #[path = "../../runtime/tests/support/held.rs"]
 mod held;
 #[path = "mechanisms/once.rs"]
@@ -31,6 +33,8 @@ mod release;
 mod script;
 #[path = "../../runtime/tests/support/stage.rs"]
 mod stage;
+#[path = "mechanisms/tikv.rs"]
+mod tikv;
 #[path = "mechanisms/worlds.rs"]
 mod worlds;
 
@@ -119,6 +123,20 @@ checks! {
         C7 ReleaseOrder egress_records_leave_in_the_order_of_the_commits;
         C7 LaneOrder messages_of_one_sender_run_in_order;
         C7 VersionsReserved sequences_grow_across_restarts;
+    }
+    tikv {
+        C2 TikvReads of_two_who_change_what_the_other_read_one_commits;
+        C2 TikvAbsences of_two_who_saw_nothing_one_commits;
+        C2 TikvRanges of_two_who_add_to_the_range_of_the_other_one_commits;
+        C2 TikvGuards an_update_since_an_old_snapshot_is_not_lost;
+        C1 TikvStartOnce two_commits_from_one_snapshot_are_two_transactions;
+        C2 TikvOnePhase one_phase_is_not_for_those_who_only_read_something;
+        C2 TikvCommitTime a_commit_is_true_at_its_own_time;
+        C2 TikvTooEarly what_has_to_commit_later_is_validated_again;
+        C5 TikvLostCommit a_lost_commit_is_not_called_rejected;
+        C5 TikvLostOnePhase a_late_commit_in_one_phase_does_not_come_after_the_answer;
+        C5 TikvUndeterminedFloor what_was_undetermined_stays_as_it_was_found;
+        C1 TikvAbsentPrimary a_lock_without_its_primary_is_not_just_removed;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use tandem_model::ids::Timestamp;
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_store::{KeyRange, Read};
 
 use crate::cluster::{Cluster, ReadFailure};
@@ -49,8 +50,10 @@ pub(crate) struct Validator<'a, C> {
 }
 
 impl<C: Cluster> Validator<'_, C> {
-    /// Whether the keys still had the values that were seen just before the transaction began. From there on its locks
-    /// guard them.
+    /// Whether the keys still have the values that were seen when the transaction begins. From there on its locks guard
+    /// them: whoever writes them from now on commits after the start, since they were read at the start. Must be asked
+    /// before anything is locked. A read just before the start would not do: what is committed in one phase may be
+    /// committed at the very timestamp that somebody else was given to start at.
     pub(crate) async fn guarded_at_start(&self, plan: &Plan) -> Result<(), Invalid> {
         let mut reads = plan.guarded.clone();
         for range in plan.ranges.iter().filter(|range| range.seen_at != self.start) {
@@ -58,8 +61,8 @@ impl<C: Cluster> Validator<'_, C> {
             let keys = range.written.iter().zip(values);
             reads.extend(keys.map(|(key, value)| Read { key: key.clone(), seen_at: range.seen_at, value }));
         }
-        reads.retain(|read| read.seen_at != self.start);
-        self.keys_at(&reads, Timestamp(self.start.0.saturating_sub(1))).await
+        reads.retain(|read| read.seen_at != self.start && works(Mechanism::TikvGuards));
+        self.keys_at(&reads, self.start).await
     }
 
     /// Whether the keys have these values.
@@ -69,7 +72,7 @@ impl<C: Cluster> Validator<'_, C> {
         let changed: Vec<Bytes> = reads
             .iter()
             .zip(&values)
-            .filter(|(read, value)| read.value != **value)
+            .filter(|(read, value)| read.value != **value && counts(read))
             .map(|(read, _)| read.key.clone())
             .collect();
         if changed.is_empty() { Ok(()) } else { Err(Invalid::Changed(changed)) }
@@ -87,7 +90,7 @@ impl<C: Cluster> Validator<'_, C> {
     /// Whether everything that was only read is as it was seen.
     pub(crate) async fn everything_at(&self, plan: &Plan, seen: &Seen, at: Timestamp) -> Result<(), Invalid> {
         self.keys_at(&plan.only_read, at).await?;
-        for (range, before) in plan.ranges.iter().zip(&seen.0) {
+        for (range, before) in plan.ranges.iter().zip(&seen.0).filter(|_| works(Mechanism::TikvRanges)) {
             if at.unix_ms().saturating_sub(range.seen_at.unix_ms()) > RANGE_AGE_MAX_MS {
                 return Err(Invalid::Changed(range.parts.iter().map(|part| part.start.clone()).collect()));
             }
@@ -121,6 +124,11 @@ impl<C: Cluster> Validator<'_, C> {
         let everything = (usize::MAX, false);
         read::scan(self.cluster, at, part, everything, patience, self.deadline).await.map_err(Invalid::of)
     }
+}
+
+/// Whether a read is validated. Always.
+fn counts(read: &Read) -> bool {
+    works(if read.value.is_some() { Mechanism::TikvReads } else { Mechanism::TikvAbsences })
 }
 
 /// Keys that are in one only, or have another value in the other. Both are in order.
