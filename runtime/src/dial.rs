@@ -39,9 +39,9 @@ pub trait Dial: Send + Sync + 'static {
 }
 
 /// What one runtime says to another one that it has dialled. It ends when the caller lets go of it.
-pub type PeerOutgoing = BoxStream<'static, peer::ConnectRequest>;
+pub type PeerOutgoing = BoxStream<'static, peer::AttachRequest>;
 /// What the runtime that was dialled answers. Its end, or an error, is the end of the stream.
-pub type PeerIncoming = BoxStream<'static, Result<peer::ConnectResponse, tonic::Status>>;
+pub type PeerIncoming = BoxStream<'static, Result<peer::AttachResponse, tonic::Status>>;
 
 /// Opens streams to other runtimes.
 pub trait PeerDial: Send + Sync + 'static {
@@ -77,7 +77,7 @@ async fn connect(url: String, outgoing: PeerOutgoing) -> Result<PeerIncoming, St
     let mut client = PeerServiceClient::new(channel(url).await?)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    accepted(timeout(CONNECT_TIME_MAX, client.connect(Sent(outgoing))).await)
+    accepted(timeout(CONNECT_TIME_MAX, client.attach(Sent(outgoing))).await)
 }
 
 async fn channel(url: String) -> Result<Channel, String> {

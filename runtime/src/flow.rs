@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tandem_model::flow::Overlay;
+use tandem_model::flow::{OutgoingMessage, Overlay};
 use tandem_model::ids::{FlowId, Instance, Payload};
 use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::outcome::{CallTrace, Cause, FlowRecord, Outcome};
@@ -398,15 +398,15 @@ impl<S: Store> Flow<S> {
         if self.isolation != Isolation::Snapshot {
             return Ok(());
         }
+        // What is not durable yet is no snapshot of the store: another process may commit in between. Whoever has seen
+        // such a thing has all of its reads validated.
+        let is_snapshot = !self.engine.partition.is_shared() || reads.are_durable();
         let written: Vec<bytes::Bytes> = overlay.rows.keys().cloned().collect();
         let unseen: Vec<bytes::Bytes> = written.iter().filter(|row| reads.get(row).is_none()).cloned().collect();
         let seen = view.read(&unseen).await.map_err(|error| Step::Refused(error.to_string()))?;
         for (row, seen) in unseen.into_iter().zip(seen) {
             reads.add(row, seen);
         }
-        // What is not durable yet is no snapshot of the store: another process may commit in between. Whoever has seen
-        // such a thing has all of its reads validated.
-        let is_snapshot = !self.engine.partition.is_shared() || reads.are_durable();
         if is_snapshot {
             *reads = reads.only(if works(Mechanism::SnapshotWrites) { &written } else { &[] });
         }
@@ -424,7 +424,7 @@ impl<S: Store> Flow<S> {
                 Err(step) => return step,
             }
         }
-        let lanes = match self.see_lanes(view, &overlay).await {
+        let lanes = match self.see_lanes(view, &overlay.messages).await {
             Ok(lanes) => lanes,
             Err(step) => return step,
         };
@@ -460,8 +460,8 @@ impl<S: Store> Flow<S> {
     }
 
     /// Who numbers what the flow sends, where that is not this process.
-    async fn see_lanes(&self, view: &View<S>, overlay: &Overlay) -> Result<Vec<SeenLane>, Step> {
-        let unheld = self.engine.partition.unheld_lanes(&overlay.messages);
+    async fn see_lanes(&self, view: &View<S>, messages: &[OutgoingMessage]) -> Result<Vec<SeenLane>, Step> {
+        let unheld = self.engine.partition.unheld_lanes(messages);
         if unheld.is_empty() {
             return Ok(Vec::new());
         }

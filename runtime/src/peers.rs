@@ -32,7 +32,7 @@ use crate::partition::ReleasedMessage;
 
 use link::Link;
 pub(crate) use link::{Answer, Forwarded, Lookup, Taken};
-pub use serve::accept;
+pub use serve::{Calls, accept};
 
 pub(crate) mod link;
 pub(crate) mod serve;
@@ -166,6 +166,11 @@ impl Peers {
     /// Another one says that it has changed.
     pub(crate) fn poke_here(&self) {
         self.poked.notify_one();
+    }
+
+    /// How many streams to others are open.
+    pub(crate) fn connected(&self) -> usize {
+        self.links().values().filter(|kept| kept.link.is_open()).count()
     }
 
     /// Whether others may work on the store.

@@ -14,6 +14,7 @@ use tandem_model::topology::Isolation;
 use tandem_store::Store;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
+use tracing::debug;
 
 use crate::metrics::Forwarding;
 use crate::peers::{Forwarded, Taken};
@@ -57,7 +58,10 @@ impl<S: Store> Runtime<S> {
                 let max = self.topology().limits.flows_in_flight_max;
                 return Err(NotAccepted::Busy { in_flight: max, max });
             }
-            Ok(Ok(Taken::No(_))) => Forwarding::Refused,
+            Ok(Ok(Taken::No(why))) => {
+                debug!(why, "the owner did not take a request");
+                Forwarding::Refused
+            }
             Ok(Err(_)) => Forwarding::Lost,
             Err(_) => {
                 forwarded.suspect();

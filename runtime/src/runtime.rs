@@ -28,7 +28,7 @@ use crate::engine::{Engine, Parts};
 use crate::flow::{Flow, Left, Opened};
 use crate::host::Host;
 use crate::metrics::{Metrics, StoreFailure};
-use crate::members::{self, Member, MemberId, Membership};
+use crate::members::{self, Map, Member, MemberId, Membership};
 use crate::partition::{Partition, ReleasedMessage, Releases, Sharing, Source};
 use crate::peers::{Answer, Lookup, PeerOptions, Peers, serve};
 use crate::registry::Begun;
@@ -333,6 +333,16 @@ impl<S: Store> Runtime<S> {
         });
         tasks::spawn(TaskKind::Courier, Arc::clone(&engine.courier).run(Arc::clone(engine)));
         tasks::spawn(TaskKind::Sweeper, Sweeper::new(Arc::clone(engine)).run());
+    }
+
+    /// The runtimes on the store, and who owns what, as this one sees it now.
+    pub fn map(&self) -> Arc<Map> {
+        self.engine.peers.map()
+    }
+
+    /// How many of the others it has a stream to.
+    pub fn peers_connected(&self) -> usize {
+        self.engine.peers.connected()
     }
 
     /// The topology that new requests are run by.

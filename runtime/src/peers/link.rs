@@ -54,7 +54,7 @@ struct Inner {
     frames: Option<mpsc::Sender<wire::CallerFrame>>,
     /// It left a request without a sign for too long; until it gives one, requests run here.
     silent: bool,
-    nextcall: u64,
+    next_call: u64,
     requests: HashMap<u64, Waiting>,
     looks: HashMap<u64, (FlowId, oneshot::Sender<Option<Answer>>)>,
 }
@@ -141,9 +141,9 @@ impl Link {
         if inner.silent || inner.requests.len() >= FORWARDED_MAX {
             return None;
         }
-        let id = inner.nextcall;
+        let id = inner.next_call;
         inner.send(wire::caller_frame::Frame::Execute(execute(id, request)))?;
-        inner.nextcall += 1;
+        inner.next_call += 1;
         inner.requests.insert(id, Waiting { taken: Some(taken), ended });
         drop(inner);
         Some(Forwarded { taken: is_taken, ended: has_ended, call: Call { link: Arc::clone(self), id } })
@@ -173,12 +173,12 @@ impl Link {
     ) -> Option<impl Future<Output = Option<Answer>> + use<>> {
         let (sender, answer) = oneshot::channel();
         let mut inner = self.lock();
-        let (call_id, bytes) = (inner.nextcall, Bytes::copy_from_slice(flow.as_bytes()));
+        let (call_id, bytes) = (inner.next_call, Bytes::copy_from_slice(flow.as_bytes()));
         inner.send(match lookup {
             Lookup::Look => wire::caller_frame::Frame::Look(wire::Look { call_id, flow: bytes }),
             Lookup::Cancel => wire::caller_frame::Frame::Cancel(wire::Cancel { call_id, flow: bytes }),
         })?;
-        inner.nextcall += 1;
+        inner.next_call += 1;
         inner.looks.insert(call_id, (flow, sender));
         drop(inner);
         let link = Arc::clone(self);
@@ -187,6 +187,11 @@ impl Link {
             link.lock().looks.remove(&call_id);
             answer.ok().and_then(Result::ok).flatten()
         })
+    }
+
+    /// Whether there is a stream.
+    pub(super) fn is_open(&self) -> bool {
+        self.lock().frames.is_some()
     }
 
     fn opened(&self, frames: mpsc::Sender<wire::CallerFrame>) {
@@ -311,7 +316,7 @@ async fn run_once(link: &Link, me: MemberId, member: &Member, dial: &dyn PeerDia
     };
     // The queue is new, so there is room.
     let _ = frames.try_send(call(wire::caller_frame::Frame::Hello(hello)));
-    let outgoing = batch::batches(queued, |frames| wire::ConnectRequest { frames });
+    let outgoing = batch::batches(queued, |frames| wire::AttachRequest { frames });
     let mut incoming = dial.connect(&member.address, outgoing).await?;
     let rest = timeout(WELCOME_TIME_MAX, welcome(&mut incoming, link.member)).await;
     let rest = rest.map_err(|_| "it did not say welcome in time".to_owned())??;

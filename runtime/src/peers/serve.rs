@@ -34,14 +34,14 @@ const HELLO_TIME_MAX: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// What a caller says. Its end, or an error, is the end of the stream.
-pub type Calls = BoxStream<'static, Result<wire::ConnectRequest, Status>>;
+pub type Calls = BoxStream<'static, Result<wire::AttachRequest, Status>>;
 
 /// Serves a stream of another runtime, whatever carries it.
 pub fn accept<S: Store>(runtime: &Runtime<S>, calls: Calls) -> PeerIncoming {
     let (frames, queued) = mpsc::channel(FRAMES_QUEUED_MAX);
     let caller = Caller { runtime: runtime.clone(), frames };
     tasks::spawn(TaskKind::Peer, caller.serve(calls));
-    batch::batches(queued, |frames| Ok(wire::ConnectResponse { frames }))
+    batch::batches(queued, |frames| Ok(wire::AttachResponse { frames }))
 }
 
 /// Serves streams of other runtimes on a listener, until `stop`.
@@ -64,12 +64,12 @@ struct Service<S: Store>(Runtime<S>);
 
 #[tonic::async_trait]
 impl<S: Store> PeerService for Service<S> {
-    type ConnectStream = Pin<Box<dyn Stream<Item = Result<wire::ConnectResponse, Status>> + Send + 'static>>;
+    type AttachStream = Pin<Box<dyn Stream<Item = Result<wire::AttachResponse, Status>> + Send + 'static>>;
 
-    async fn connect(
+    async fn attach(
         &self,
-        calls: Request<Streaming<wire::ConnectRequest>>,
-    ) -> Result<Response<Self::ConnectStream>, Status> {
+        calls: Request<Streaming<wire::AttachRequest>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
         Ok(Response::new(accept(&self.0, calls.into_inner().boxed())))
     }
 }
