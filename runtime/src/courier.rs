@@ -152,11 +152,13 @@ impl Courier {
     /// Delivers until the engine stops.
     pub(crate) async fn run<S: Store>(self: Arc<Self>, engine: Arc<Engine<S>>) {
         let places = Arc::new(Semaphore::new(DELIVERIES_MAX));
-        let mut map = self.peers.watch();
-        map.mark_changed();
+        let mut maps = self.peers.watch();
+        let mut followed = None;
         loop {
-            if map.has_changed().unwrap_or_default() {
-                self.follow_owners(&map.borrow_and_update().clone());
+            let map = maps.borrow_and_update().clone();
+            if followed.as_ref().is_none_or(|followed| !Arc::ptr_eq(followed, &map)) {
+                self.follow_owners(&map);
+                followed = Some(map);
             }
             self.search();
             if let Err(error) = self.catch_up(&engine).await {
@@ -183,7 +185,7 @@ impl Courier {
                 () = engine.stop.cancelled() => return,
                 () = self.work.notified() => {}
                 // The sender is as old as we are.
-                _ = map.changed() => {}
+                _ = maps.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }

@@ -73,6 +73,7 @@ pub struct Member {
 pub(crate) struct Settings {
     pub(crate) beat: Duration,
     pub(crate) dead_after: Duration,
+    pub(crate) linger: Duration,
     pub(crate) slots: SlotCount,
 }
 
@@ -138,6 +139,11 @@ impl<S: Store> Membership<S> {
                 Err(_) => warn!("failed to give a sign of life to the other runtimes: the store does not answer"),
             }
         }
+    }
+
+    /// How long requests are still passed on when this one stops.
+    pub(crate) fn linger(&self) -> Duration {
+        self.settings.linger
     }
 
     /// Tells the others that this one takes nothing new. They take over as soon as they see it.

@@ -38,6 +38,8 @@ pub(crate) mod link;
 pub(crate) mod serve;
 mod wire;
 
+/// How long a runtime that stops passes requests on, unless told otherwise.
+const LINGER: Duration = Duration::from_secs(1);
 /// Messages in one hint.
 const HINTED_MAX: usize = 128;
 /// Bytes of messages in one hint. One message may exceed it by itself.
@@ -58,13 +60,15 @@ pub struct PeerOptions {
     pub beat: Duration,
     /// After how long without one the others count as gone.
     pub dead_after: Duration,
+    /// How long it goes on passing requests to the others when it stops, until whoever spreads load has noticed.
+    pub linger: Duration,
 }
 
 impl PeerOptions {
     /// Reached over the network, with everything else as usual. `address` is what the others connect to.
     pub fn new(listener: TcpListener, address: String) -> Self {
         let (beat, dead_after) = (members::BEAT, members::MEMBER_DEAD_AFTER);
-        Self { name: None, address, listener: Some(listener), dial: Arc::new(Tcp), beat, dead_after }
+        Self { name: None, address, listener: Some(listener), dial: Arc::new(Tcp), beat, dead_after, linger: LINGER }
     }
 }
 

@@ -16,7 +16,7 @@ use tandem_model::topology::{Isolation, Topology};
 use tandem_store::keys::Layout;
 use tandem_store::{Snapshot, Store, rows};
 use tokio::sync::{broadcast, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, warn};
 
@@ -310,7 +310,7 @@ impl<S: Store> Runtime<S> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let me = Member { id, name, address: shared.address, version, draining: false, beat: 0 };
         let (beat, dead_after) = (shared.beat, shared.dead_after);
-        let settings = members::Settings { beat, dead_after, slots: engine.layout.slots() };
+        let settings = members::Settings { beat, dead_after, linger: shared.linger, slots: engine.layout.slots() };
         if let Some(listener) = shared.listener {
             tasks::spawn(TaskKind::Server, serve::listen(self.clone(), listener, engine.stop.clone()));
         }
@@ -526,11 +526,18 @@ impl<S: Store> Runtime<S> {
     /// Flows that did not end have no outcome; repeating their requests is safe.
     pub async fn shut_down(&self, grace: Duration) {
         let engine = &self.engine;
-        engine.draining.store(true, Ordering::Relaxed);
+        let began = Instant::now();
         if let Some(membership) = engine.membership.get() {
+            // First the others own everything, so that no request is refused for want of an owner.
             membership.drain().await;
         }
-        if timeout(grace, self.until_idle()).await.is_err() {
+        engine.draining.store(true, Ordering::Relaxed);
+        if let Some(membership) = engine.membership.get()
+            && engine.peers.has_others()
+        {
+            sleep_until((began + membership.linger()).min(began + grace)).await;
+        }
+        if timeout_at(began + grace, self.until_idle()).await.is_err() {
             warn!(flows = engine.registry.all().len(), "shutting down with flows that did not end in time");
         }
         if let Some(membership) = engine.membership.get() {

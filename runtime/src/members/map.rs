@@ -118,7 +118,8 @@ mod tests {
         let owners: Vec<u64> = map.owners.iter().take(16).map(|owner| owner.unwrap().0).collect();
         assert_eq!(owners, GOLDEN_OWNERS);
     }
-    const GOLDEN_WANTS: [u64; 4] = [0, 0, 0, 0];
+    const GOLDEN_WANTS: [u64; 4] =
+        [15_061_128_557_935_293_231, 16_916_487_188_588_712_114, 16_596_403_922_558_324_920, 10_417_732_058_219_796_014];
     const GOLDEN_OWNERS: [u64; 16] = [0; 16];
 
     #[test]

@@ -3,8 +3,12 @@ use tandem_store::memory::MemoryStore;
 use super::*;
 use crate::metrics::Metrics;
 
-const SETTINGS: Settings =
-    Settings { beat: Duration::from_secs(1), dead_after: Duration::from_secs(5), slots: SlotCount::DEFAULT };
+const SETTINGS: Settings = Settings {
+    beat: Duration::from_secs(1),
+    dead_after: Duration::from_secs(5),
+    linger: Duration::ZERO,
+    slots: SlotCount::DEFAULT,
+};
 
 fn member(id: u64, name: &str) -> Member {
     let (name, address) = (name.to_owned(), format!("http://{name}"));

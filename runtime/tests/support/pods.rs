@@ -22,6 +22,9 @@ pub(crate) const BEAT: Duration = Duration::from_millis(20);
 /// When one that gives none counts as gone. Long enough for a machine that is busy.
 pub(crate) const DEAD_AFTER: Duration = Duration::from_millis(800);
 
+/// How long a pod that stops passes requests on.
+pub(crate) const LINGER: Duration = Duration::from_millis(300);
+
 /// One runtime. Dropping it kills it.
 pub(crate) struct Pod<S: Store> {
     pub(crate) stage: Arc<Stage<S>>,
@@ -49,14 +52,17 @@ impl<S: Store> Pods<S> {
         let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (store, topology, name, dead_after) =
             (self.store.clone(), self.topology.clone(), name.to_owned(), self.dead_after);
-        let started = threads.spawn(async move {
+        let start = async move || {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = format!("http://{}", listener.local_addr().unwrap());
             let (listener, dial) = (Some(listener), Arc::new(Tcp));
-            let peers = PeerOptions { name: Some(name), address, listener, dial, beat: BEAT, dead_after };
+            let (beat, linger) = (BEAT, LINGER);
+            let peers = PeerOptions { name: Some(name), address, listener, dial, beat, dead_after, linger };
             Stage::of(store, Options { peers: Some(peers), ..Options::default() }, topology).await
-        });
-        Pod { stage: Arc::new(started.await.unwrap()), threads: Some(threads) }
+        };
+        let started = tokio::task::spawn_blocking(move || (threads.block_on(start()), threads));
+        let (stage, threads) = started.await.unwrap();
+        Pod { stage: Arc::new(stage), threads: Some(threads) }
     }
 
     /// Starts so many, and waits until they know each other.
