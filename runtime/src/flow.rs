@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
-use crate::partition::{ReadSet, ScanRequest, Sealed, Sealing, SeenLane, Seen, Source, Stale, View};
+use crate::partition::{ReadSet, ScanRequest, Sealed, Sealing, Seen, SeenLane, Source, Stale, View};
 use crate::runtime::{Invalid, NotAccepted};
 use crate::turns::{Held, Place};
 

@@ -233,8 +233,7 @@ impl<S: Store> Membership<S> {
         }
         members.sort_by_key(|member| member.id);
         // Of two that have one name, the first one was started again.
-        let last: BTreeMap<String, MemberId> =
-            members.iter().map(|member| (member.name.clone(), member.id)).collect();
+        let last: BTreeMap<String, MemberId> = members.iter().map(|member| (member.name.clone(), member.id)).collect();
         members.retain(|member| last.get(&member.name) == Some(&member.id));
         let map = Map::of(state.revision + 1, state.me.id, members, self.settings.slots);
         if self.peers.set_map(map) {
