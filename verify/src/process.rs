@@ -307,7 +307,7 @@ impl Run {
             self.site.ready().await?;
         };
         let (asked, samples) = (clients.asked(self.site.lives()), std::mem::take(&mut self.samples));
-        let history = History { asked, samples, end, workers_lost: true, had_rivals: false };
+        let history = History { asked, samples, end, workers_lost: true, had_rivals: false, keeps_lanes: true };
         let judged = tokio::task::spawn_blocking(move || judge(&history)).await.context("the judge failed")?;
         verdict.violations = judged.violations;
         verdict.violations_found = judged.violations_found;
