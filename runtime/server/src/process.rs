@@ -91,7 +91,7 @@ pub async fn run(settings: &Settings) -> Result<Ended, Error> {
     let mut signals = Signals::listen().map_err(Error::Signals)?;
     tokio::select! {
         biased;
-        _ = signals.received() => return Ok(Ended::Drained),
+        _ = signals.received() => Ok(Ended::Drained),
         prepared = prepare(settings) => match prepared? {
             Prepared { opened: Opened::Embedded(store), rest } => serve(store, settings, rest, &mut signals).await,
         },
@@ -149,7 +149,7 @@ fn kept(settings: &Settings) -> Result<Option<PathBuf>, Error> {
 async fn serve<S: Store>(store: S, settings: &Settings, rest: Rest, signals: &mut Signals) -> Result<Ended, Error> {
     let Rest { listeners, mut watch, source, compiled, kept } = rest;
     let Compiled { mut application, topology, warnings } = compiled;
-    warnings.iter().for_each(|warning| warn!(warning, "resources"));
+    warn_all(&warnings);
     let serving = Serving::start(Options::default(), store, topology, listeners).await?;
     if let Some(kept) = &kept {
         topology::write_kept(kept, &application)?;
@@ -169,11 +169,17 @@ async fn serve<S: Store>(store: S, settings: &Settings, rest: Rest, signals: &mu
     }
 }
 
+fn warn_all(warnings: &[String]) {
+    for warning in warnings {
+        warn!(warning, "resources");
+    }
+}
+
 /// Runs new flows by what the files say now, unless that is wrong.
 fn reload<S: Store>(serving: &Serving<S>, source: &Source, application: &mut Topology, kept: Option<&std::path::Path>) {
     match source.compile(Some(application)) {
         Ok(compiled) => {
-            compiled.warnings.iter().for_each(|warning| warn!(warning, "resources"));
+            warn_all(&compiled.warnings);
             if compiled.application == *application {
                 return;
             }
@@ -186,7 +192,9 @@ fn reload<S: Store>(serving: &Serving<S>, source: &Source, application: &mut Top
         }
         Err(refused) => {
             if let topology::Error::Problems(problems) = &refused {
-                problems.iter().for_each(|problem| error!(problem = topology::line(problem), "resources"));
+                for problem in problems {
+                    error!(problem = topology::line(problem), "resources");
+                }
             }
             error!(error = %chain(&refused), "the change is not applied; what runs goes on unchanged");
         }

@@ -53,7 +53,7 @@ impl Checker {
             store: store?,
             http: http?,
             admin: admin?,
-            peers: peers?,
+            peers,
             resources,
             workers,
             flows_in_flight_max: from.limits.flows_in_flight_max.and_then(|number| usize::try_from(number).ok()),
@@ -168,7 +168,8 @@ impl Checker {
         }
     }
 
-    fn peers(&mut self, from: &Configuration) -> Option<Option<Peers>> {
+    /// How it takes part among others. Nothing if it does not, or if there is a problem that says why.
+    fn peers(&mut self, from: &Configuration) -> Option<Peers> {
         let configuration::Peers { advertise, member } = from.peers.clone();
         let Some(listen) = &from.listen.peer else {
             for (field, value) in [("peers.advertise", &advertise), ("peers.member", &member)] {
@@ -177,7 +178,7 @@ impl Checker {
                     self.problem(&codes::RULE_BROKEN, field, message, "add listen.peer, or remove it");
                 }
             }
-            return Some(None);
+            return None;
         };
         let listen = self.address("listen.peer", listen);
         if let Some(advertise) = &advertise {
@@ -191,7 +192,7 @@ impl Checker {
             let message = "the embedded store has one runtime, which needs no peers".to_owned();
             self.problem(&codes::RULE_BROKEN, "listen.peer", message, "use store.tikv, or remove listen.peer");
         }
-        Some(Some(Peers { listen: listen?, advertise, member }))
+        Some(Peers { listen: listen?, advertise, member })
     }
 
     fn resources(&mut self, paths: Option<&[String]>) -> Vec<PathBuf> {
