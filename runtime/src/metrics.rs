@@ -113,6 +113,7 @@ impl From<&tandem_store::Error> for StoreFailure {
             tandem_store::Error::HistoryNotKept { .. }
             | tandem_store::Error::InUse(_)
             | tandem_store::Error::NewerFormat { .. }
+            | tandem_store::Error::Refused(_)
             | tandem_store::Error::OtherLayout { .. } => Self::Other,
         }
     }

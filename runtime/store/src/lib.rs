@@ -157,6 +157,10 @@ pub enum Error {
     /// There is no room; reads still work. Nothing was applied.
     #[error("the store is full: {0}")]
     Full(String),
+    /// Nothing was applied, and the same will not work later: something is configured wrongly, belongs to another
+    /// installation, or is larger than the store takes.
+    #[error("the store refuses: {0}")]
+    Refused(String),
     /// The past that was asked for is not kept.
     #[error("the store keeps no state as of {asked}: {why}")]
     HistoryNotKept {

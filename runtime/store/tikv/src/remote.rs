@@ -1,0 +1,285 @@
+//! A real cluster: stores and PD over the network.
+//!
+//! | module | concept |
+//! | --- | --- |
+//! | `wire` | the messages of the public protocol |
+//! | `encoding` | keys on the way there and back |
+//! | `channels`, `pd` | connections; where regions and stores are |
+//! | `regions` | what is known about regions, corrected by what stores answer |
+//! | `answers` | from messages to answers of the seam |
+//! | `client` | timestamps and reads, through the crate `tikv-client` |
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tandem_model::ids::Timestamp;
+use tandem_store::KeyRange;
+use tonic::transport::Channel;
+
+use crate::cluster::{
+    CheckTransaction, Cluster, CommitAnswer, CommitKeys, Failure, FoundLock, Prewrite, PrewriteAnswer, ReadFailure,
+    Region, RollbackAnswer, RollbackKeys, TransactionStatus,
+};
+use crate::options::Options;
+use crate::stats::Stats;
+use channels::{Dialer, Stores, causes};
+use client::Client;
+use encoding::Encoding;
+use pd::Pd;
+use regions::{KnownRegion, Regions};
+use wire::tikvpb::tikv_client::TikvClient;
+use wire::{errorpb, kvrpcpb};
+
+mod answers;
+pub(crate) mod channels;
+pub(crate) mod client;
+mod encoding;
+pub(crate) mod pd;
+mod regions;
+mod wire;
+
+/// Messages of stores are not larger.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Version 2 of the protocol, which keyspaces need.
+const VERSION_2: i32 = 2;
+/// Decides that a lock has expired, whatever its time is.
+const END_OF_TIME: u64 = u64::MAX;
+
+/// What the keys of the rows that users of the store have begin with, after the prefix of the installation.
+const ROWS: &[u8] = b"r";
+/// The same of rows that are the store's own, out of reach of scans.
+const OWN: &[u8] = b"o";
+
+/// A part of the keys of a cluster of TiKV stores and PD. Clones share the connections.
+#[derive(Clone)]
+pub struct Remote {
+    encoding: Arc<Encoding>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    prefix: String,
+    keyspace: Option<u32>,
+    pd: Pd,
+    stores: Stores,
+    regions: Regions,
+    client: Client,
+    stats: Arc<Stats>,
+}
+
+impl std::fmt::Debug for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Remote").field("cluster", &self.shared.pd.cluster()).finish_non_exhaustive()
+    }
+}
+
+impl Remote {
+    /// Connects to PD. Stores are connected to when they are needed.
+    pub(crate) async fn connect(options: &Options, dialer: Dialer, stats: Arc<Stats>) -> Result<Self, Failure> {
+        let pd = Pd::new(dialer.clone(), options.endpoints.clone());
+        pd.connect().await?;
+        let keyspace = match &options.keyspace {
+            Some(name) => Some(pd.keyspace(name).await?),
+            None => None,
+        };
+        let client = Client::open(options, MESSAGE_BYTES_MAX).await?;
+        let encoding = Arc::new(Encoding::new(&[options.prefix.as_bytes(), ROWS].concat(), keyspace));
+        let (stores, regions) = (Stores::new(dialer, MESSAGE_BYTES_MAX), Regions::default());
+        let prefix = options.prefix.clone();
+        let shared = Arc::new(Shared { prefix, keyspace, pd, stores, regions, client, stats });
+        Ok(Self { encoding, shared })
+    }
+
+    /// The store's own rows.
+    pub(crate) fn own(&self) -> Self {
+        self.part(OWN)
+    }
+
+    /// All keys of the installation.
+    pub(crate) fn everything(&self) -> Self {
+        self.part(&[])
+    }
+
+    fn part(&self, part: &[u8]) -> Self {
+        let prefix = [self.shared.prefix.as_bytes(), part].concat();
+        Self { encoding: Arc::new(Encoding::new(&prefix, self.shared.keyspace)), shared: self.shared.clone() }
+    }
+
+    /// The number of the cluster.
+    pub fn cluster_id(&self) -> u64 {
+        self.shared.pd.cluster().unwrap_or_default()
+    }
+
+    /// The crate's client, for what only it can do.
+    pub(crate) fn client(&self) -> &Client {
+        &self.shared.client
+    }
+
+    /// All keys of this part, as the cluster has them.
+    pub(crate) fn all_keys(&self) -> (Vec<u8>, Vec<u8>) {
+        self.encoding.range(&KeyRange { start: Bytes::new(), end: None })
+    }
+
+    /// The region and the connection to its leader.
+    async fn leader(&self, region: Region) -> Result<(Arc<KnownRegion>, TikvClient<Channel>), Failure> {
+        let inner = &self.shared;
+        let Some(known) = inner.regions.get(region) else {
+            return Err(Failure::Region("it has changed meanwhile".to_owned()));
+        };
+        let store = known.leader.store_id;
+        if let Some(client) = inner.stores.open(store) {
+            return Ok((known, client));
+        }
+        let address = inner.pd.store_address(store).await?;
+        match inner.stores.connect(store, &address).await {
+            Ok(client) => Ok((known, client)),
+            Err(failure) => {
+                // Its regions may have other leaders by now.
+                inner.regions.forget_store(store);
+                Err(failure)
+            }
+        }
+    }
+
+    fn context(&self, known: &KnownRegion, repeated: bool) -> Option<kvrpcpb::Context> {
+        Some(kvrpcpb::Context {
+            region_id: known.region.id,
+            region_epoch: known.region.region_epoch,
+            peer: Some(known.leader),
+            is_retry_request: repeated,
+            api_version: if self.shared.keyspace.is_some() { VERSION_2 } else { 0 },
+            keyspace_id: self.shared.keyspace.unwrap_or_default(),
+            request_source: "tandem".to_owned(),
+            ..Default::default()
+        })
+    }
+
+    /// Takes an answer, or learns from its absence. Nobody can tell whether a request without an answer has arrived.
+    fn take<T>(
+        &self,
+        known: &KnownRegion,
+        answer: Result<tonic::Response<T>, tonic::Status>,
+        region_error: impl FnOnce(&T) -> Option<&errorpb::Error>,
+    ) -> Result<T, Failure> {
+        let inner = &self.shared;
+        let answer = match answer {
+            Ok(answer) => answer.into_inner(),
+            Err(status) => {
+                inner.stores.close(known.leader.store_id);
+                inner.regions.forget(known.name());
+                return Err(Failure::Lost(causes(&status)));
+            }
+        };
+        let Some(error) = region_error(&answer) else { return Ok(answer) };
+        inner.stats.region_errors.add_one();
+        inner.regions.learn(known, error);
+        if error.store_not_match.is_some() {
+            inner.stores.close(known.leader.store_id);
+        }
+        Err(answers::region_failure(error))
+    }
+}
+
+impl Cluster for Remote {
+    async fn timestamp(&self) -> Result<Timestamp, Failure> {
+        self.shared.client.timestamp().await
+    }
+
+    async fn region_of(&self, key: &Bytes) -> Result<Region, Failure> {
+        let key = self.encoding.at_pd(key);
+        if let Some(region) = self.shared.regions.of_key(&key) {
+            return Ok(region);
+        }
+        self.shared.stats.region_lookups.add_one();
+        let known = self.shared.pd.region(key.clone()).await?;
+        let region = known.name();
+        self.shared.regions.insert(known);
+        // What PD knows may be older than what a store has said meanwhile.
+        Ok(self.shared.regions.of_key(&key).unwrap_or(region))
+    }
+
+    async fn prewrite(&self, region: Region, request: Prewrite) -> Result<PrewriteAnswer, Failure> {
+        let (known, mut client) = self.leader(region).await?;
+        let encoding = &self.encoding;
+        let mutations = request.mutations.into_iter().map(|(key, value)| {
+            let op = if value.is_some() { kvrpcpb::Op::Put } else { kvrpcpb::Op::Del };
+            kvrpcpb::Mutation { op: op.into(), key: encoding.key(&key), value: value.unwrap_or_default() }
+        });
+        let message = kvrpcpb::PrewriteRequest {
+            context: self.context(&known, request.repeated),
+            mutations: mutations.collect(),
+            primary_lock: encoding.key(&request.primary),
+            start_version: request.start.0,
+            lock_ttl: request.lives_ms,
+            txn_size: request.transaction_keys,
+            try_one_pc: request.one_phase.is_some(),
+            max_commit_ts: request.one_phase.map_or(0, |one_phase| one_phase.commit_at_most.0),
+        };
+        let answer = self.take(&known, client.kv_prewrite(message).await, |answer| answer.region_error.as_ref())?;
+        Ok(answers::prewrite(encoding, request.one_phase.is_some(), &answer))
+    }
+
+    async fn commit(&self, region: Region, request: CommitKeys) -> Result<CommitAnswer, Failure> {
+        let (known, mut client) = self.leader(region).await?;
+        let message = kvrpcpb::CommitRequest {
+            context: self.context(&known, false),
+            start_version: request.start.0,
+            keys: answers::keys(&self.encoding, &request.keys),
+            commit_version: request.at.0,
+        };
+        let answer = self.take(&known, client.kv_commit(message).await, |answer| answer.region_error.as_ref())?;
+        answers::commit(answer.error.as_ref())
+    }
+
+    async fn rollback(&self, region: Region, request: RollbackKeys) -> Result<RollbackAnswer, Failure> {
+        let (known, mut client) = self.leader(region).await?;
+        let message = kvrpcpb::BatchRollbackRequest {
+            context: self.context(&known, false),
+            start_version: request.start.0,
+            keys: answers::keys(&self.encoding, &request.keys),
+        };
+        let answer = client.kv_batch_rollback(message).await;
+        let answer = self.take(&known, answer, |answer| answer.region_error.as_ref())?;
+        Ok(answers::rollback(answer.error.as_ref()))
+    }
+
+    async fn check_transaction(
+        &self,
+        region: Region,
+        request: CheckTransaction,
+    ) -> Result<TransactionStatus, Failure> {
+        let (known, mut client) = self.leader(region).await?;
+        let message = kvrpcpb::CheckTxnStatusRequest {
+            context: self.context(&known, false),
+            primary_key: self.encoding.key(&request.primary),
+            lock_ts: request.start.0,
+            // Zero, so that nobody's commit is pushed past the timestamp that it has validated.
+            caller_start_ts: 0,
+            current_ts: match request.found {
+                FoundLock::RollBackIfExpiredAt(now) => now.0,
+                FoundLock::RollBack => END_OF_TIME,
+            },
+            rollback_if_not_exist: request.roll_back_if_absent,
+        };
+        let answer = client.kv_check_txn_status(message).await;
+        answers::status(&self.take(&known, answer, |answer| answer.region_error.as_ref())?)
+    }
+
+    async fn batch_get(&self, at: Timestamp, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, ReadFailure> {
+        self.shared.client.batch_get(&self.encoding, at, keys).await
+    }
+
+    async fn scan(
+        &self,
+        at: Timestamp,
+        range: &KeyRange,
+        limit: usize,
+        reverse: bool,
+    ) -> Result<Vec<(Bytes, Bytes)>, ReadFailure> {
+        self.shared.client.scan(&self.encoding, at, range, (limit, reverse)).await
+    }
+
+    async fn safe_point(&self) -> Result<Timestamp, Failure> {
+        self.shared.pd.safe_point().await
+    }
+}

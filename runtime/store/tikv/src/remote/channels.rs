@@ -1,0 +1,114 @@
+//! Connections to stores and PD.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+use super::wire::tikvpb::tikv_client::TikvClient;
+use crate::cluster::Failure;
+
+/// Establishing a connection takes no longer.
+const CONNECT_TIME: Duration = Duration::from_secs(2);
+/// A connection that nothing comes from is asked for a sign of life after this time.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// And is given up without one after this time.
+const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(3);
+
+/// Certificates, read and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Certificates {
+    pub(crate) authority: Vec<u8>,
+    pub(crate) certificate: Vec<u8>,
+    pub(crate) key: Vec<u8>,
+}
+
+/// Opens connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialer {
+    certificates: Option<Certificates>,
+}
+
+impl Dialer {
+    pub(crate) fn new(certificates: Option<Certificates>) -> Self {
+        Self { certificates }
+    }
+
+    /// Connects to `host:port`, perhaps with a scheme before it, which is ignored: ours is what the options say.
+    pub(crate) async fn dial(&self, address: &str) -> Result<Channel, Failure> {
+        let unreachable = |error: tonic::transport::Error| Failure::Unreachable(format!("{address}: {}", causes(&error)));
+        let host = address.split_once("://").map_or(address, |(_, host)| host).trim_end_matches('/');
+        let scheme = if self.certificates.is_some() { "https" } else { "http" };
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{host}")).map_err(unreachable)?;
+        let mut endpoint = endpoint
+            .connect_timeout(CONNECT_TIME)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE_ANSWER);
+        if let Some(certificates) = &self.certificates {
+            let tls = ClientTlsConfig::new()
+                .ca_certificate(Certificate::from_pem(&certificates.authority))
+                .identity(Identity::from_pem(&certificates.certificate, &certificates.key));
+            endpoint = endpoint.tls_config(tls).map_err(unreachable)?;
+        }
+        let late = |_| Err(Failure::Unreachable(format!("{address}: no connection in time")));
+        let connect = async { endpoint.connect().await.map_err(unreachable) };
+        tokio::time::timeout(CONNECT_TIME + CONNECT_TIME, connect).await.unwrap_or_else(late)
+    }
+}
+
+/// An error with all its causes: the outermost alone says "transport error".
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let next_text = next.to_string();
+        if !text.contains(&next_text) {
+            text.push_str(": ");
+            text.push_str(&next_text);
+        }
+        cause = next.source();
+    }
+    text
+}
+
+/// The connections to stores that are open.
+#[derive(Debug)]
+pub(crate) struct Stores {
+    dialer: Dialer,
+    open: Mutex<HashMap<u64, TikvClient<Channel>>>,
+    message_bytes_max: usize,
+}
+
+impl Stores {
+    pub(crate) fn new(dialer: Dialer, message_bytes_max: usize) -> Self {
+        Self { dialer, open: Mutex::default(), message_bytes_max }
+    }
+
+    /// The connection to a store, if there is one.
+    pub(crate) fn open(&self, store: u64) -> Option<TikvClient<Channel>> {
+        self.lock().get(&store).cloned()
+    }
+
+    /// Connects to a store. Of two who do so at once, the later one replaces the connection of the other, which ends
+    /// with its last request.
+    pub(crate) async fn connect(&self, store: u64, address: &str) -> Result<TikvClient<Channel>, Failure> {
+        let channel = self.dialer.dial(address).await?;
+        let client = TikvClient::new(channel)
+            .max_decoding_message_size(self.message_bytes_max)
+            .max_encoding_message_size(self.message_bytes_max);
+        self.lock().insert(store, client.clone());
+        Ok(client)
+    }
+
+    /// Gives a connection up: its store was not reached, or may be elsewhere now.
+    pub(crate) fn close(&self, store: u64) {
+        self.lock().remove(&store);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, TikvClient<Channel>>> {
+        // Nothing panics while it is locked.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,146 @@
+//! The store: snapshots and commits over any [`Cluster`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tandem_model::ids::Timestamp;
+use tandem_store::{Commit, CommitResult, Error, KeyRange, Snapshot, Store};
+
+use crate::cluster::Cluster;
+use crate::commit::{Committer, failed};
+use crate::read::{self, Patience, to_error};
+use crate::retry::{Backoff, Deadline, Timeouts};
+use crate::stats::Stats;
+
+/// A store on a cluster. Clones share it.
+pub struct ClusterStore<C> {
+    committer: Arc<Committer<C>>,
+}
+
+impl<C> Clone for ClusterStore<C> {
+    fn clone(&self) -> Self {
+        Self { committer: self.committer.clone() }
+    }
+}
+
+impl<C> fmt::Debug for ClusterStore<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterStore").finish_non_exhaustive()
+    }
+}
+
+impl<C: Cluster> ClusterStore<C> {
+    /// A store on `cluster`.
+    pub fn new(cluster: C, timeouts: Timeouts) -> Self {
+        Self::with_stats(cluster, timeouts, Arc::default())
+    }
+
+    /// The same, with counters that others see too.
+    pub fn with_stats(cluster: C, timeouts: Timeouts, stats: Arc<Stats>) -> Self {
+        Self { committer: Arc::new(Committer::new(cluster, stats, timeouts)) }
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.committer.stats
+    }
+
+    /// The cluster below.
+    pub fn cluster(&self) -> &C {
+        &self.committer.cluster
+    }
+
+    fn deadline(&self) -> Deadline {
+        Deadline::of(self.committer.timeouts)
+    }
+
+    /// A timestamp of now that is above everything that is undetermined.
+    async fn now(&self, deadline: Deadline) -> Result<Timestamp, Error> {
+        let mut backoff = Backoff::new();
+        loop {
+            let at = self.committer.timestamp(deadline).await?;
+            if at.0 > self.committer.floor.load(Ordering::Acquire) {
+                return Ok(at);
+            }
+            if !backoff.wait(deadline).await {
+                return Err(Error::Unavailable("the clock of the cluster does not go on".to_owned()));
+            }
+        }
+    }
+}
+
+impl<C: Cluster> Store for ClusterStore<C> {
+    type Snapshot = ClusterSnapshot<C>;
+
+    // Each snapshot has a timestamp of its own, even of those that are asked for at once: so each can become the start
+    // of a transaction. Requests for timestamps are put together below.
+    async fn snapshot(&self) -> Result<ClusterSnapshot<C>, Error> {
+        let at = self.now(self.deadline()).await?;
+        self.committer.claims.add(at);
+        self.committer.stats.snapshots.add_one();
+        Ok(ClusterSnapshot { store: self.clone(), at })
+    }
+
+    async fn snapshot_at(&self, at: Timestamp) -> Result<ClusterSnapshot<C>, Error> {
+        let deadline = self.deadline();
+        // A store that is asked for a timestamp which PD has not given out yet may stop for good.
+        let now = self.now(deadline).await?;
+        let safe = deadline.repeat(|| self.committer.cluster.safe_point()).await.map_err(failed)?;
+        if at < safe {
+            let why = format!("history before {} ms since 1970 is removed", safe.unix_ms());
+            return Err(Error::HistoryNotKept { asked: at, why });
+        }
+        self.committer.stats.snapshots.add_one();
+        Ok(ClusterSnapshot { store: self.clone(), at: at.min(now) })
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<CommitResult, Error> {
+        self.committer.clone().commit(commit).await
+    }
+}
+
+/// A view of a [`ClusterStore`] at one timestamp.
+pub struct ClusterSnapshot<C> {
+    store: ClusterStore<C>,
+    at: Timestamp,
+}
+
+impl<C> Clone for ClusterSnapshot<C> {
+    fn clone(&self) -> Self {
+        Self { store: self.store.clone(), at: self.at }
+    }
+}
+
+impl<C> fmt::Debug for ClusterSnapshot<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterSnapshot").field("at", &self.at.0).finish_non_exhaustive()
+    }
+}
+
+impl<C: Cluster> Snapshot for ClusterSnapshot<C> {
+    fn timestamp(&self) -> Timestamp {
+        self.at
+    }
+
+    async fn get(&self, key: &Bytes) -> Result<Option<Bytes>, Error> {
+        let values = self.batch_get(std::slice::from_ref(key)).await?;
+        Ok(values.into_iter().next().flatten())
+    }
+
+    async fn batch_get(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, Error> {
+        let committer = &self.store.committer;
+        committer.pending.wait_for_keys(keys.iter()).await;
+        let read = read::batch_get(&committer.cluster, self.at, keys, Patience::Wait, self.store.deadline());
+        read.await.map_err(|failure| to_error(failure, self.at))
+    }
+
+    async fn scan(&self, range: &KeyRange, limit: usize, reverse: bool) -> Result<Vec<(Bytes, Bytes)>, Error> {
+        let committer = &self.store.committer;
+        committer.pending.wait_for_range(range).await;
+        let (bounds, deadline) = ((limit, reverse), self.store.deadline());
+        let read = read::scan(&committer.cluster, self.at, range, bounds, Patience::Wait, deadline);
+        read.await.map_err(|failure| to_error(failure, self.at))
+    }
+}
