@@ -157,6 +157,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     let start = Start { arguments, watch, console, topology_file: data.join(KEPT_FILE), began };
     match opened {
         Opened::Embedded(store) => start.serve(store, listeners).await,
+        #[cfg(feature = "tikv")]
+        Opened::Tikv(store) => start.serve(store, listeners).await,
     }
 }
 

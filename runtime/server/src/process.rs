@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tandem_model::topology::Topology;
+use tandem_runtime::peers::PeerOptions;
 use tandem_runtime::runtime::Options;
 use tandem_runtime::telemetry;
 use tandem_store::Store;
@@ -14,7 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::configuration::LogFormat;
 use crate::serving::{self, Listeners, Port, Serving};
-use crate::settings::Settings;
+use crate::settings::{Peers, Settings};
 use crate::signals::{Signals, Stop};
 use crate::store::{self, Location, Opened};
 use crate::topology::{self, Compiled, KEPT_FILE, Source};
@@ -92,9 +93,14 @@ pub async fn run(settings: &Settings) -> Result<Ended, Error> {
     tokio::select! {
         biased;
         _ = signals.received() => Ok(Ended::Drained),
-        prepared = prepare(settings) => match prepared? {
-            Prepared { opened: Opened::Embedded(store), rest } => serve(store, settings, rest, &mut signals).await,
-        },
+        prepared = prepare(settings) => {
+            let Prepared { opened, rest } = prepared?;
+            match opened {
+                Opened::Embedded(store) => serve(store, settings, rest, &mut signals).await,
+                #[cfg(feature = "tikv")]
+                Opened::Tikv(store) => serve(store, settings, rest, &mut signals).await,
+            }
+        }
     }
 }
 
@@ -106,6 +112,7 @@ struct Prepared {
 
 struct Rest {
     listeners: Listeners,
+    peers: Option<PeerOptions>,
     watch: Watch,
     source: Source,
     compiled: Compiled,
@@ -118,6 +125,10 @@ async fn prepare(settings: &Settings) -> Result<Prepared, Error> {
         http: Port::bind(settings.http, "listen.http (--http)").await?,
         admin: Port::bind(settings.admin, "listen.admin (--admin)").await?,
     };
+    let peers = match &settings.peers {
+        Some(peers) => Some(peer_options(peers).await?),
+        None => None,
+    };
     let source = source(settings);
     let kept = kept(settings)?;
     let previous = kept.as_deref().map(topology::read_kept).transpose()?.flatten();
@@ -125,7 +136,15 @@ async fn prepare(settings: &Settings) -> Result<Prepared, Error> {
     let opening = tokio::time::timeout(OPEN_WITHIN, store::open(&settings.store));
     let silent = |_| Error::StoreSilent { location: settings.store.to_string() };
     let opened = opening.await.map_err(silent)??;
-    Ok(Prepared { opened, rest: Rest { listeners, watch, source, compiled, kept } })
+    Ok(Prepared { opened, rest: Rest { listeners, peers, watch, source, compiled, kept } })
+}
+
+/// Takes the port for the other runtimes, and says what they are told.
+async fn peer_options(peers: &Peers) -> Result<PeerOptions, Error> {
+    let port = Port::bind(peers.listen, "listen.peer (--peer)").await?;
+    let advertised = peers.advertise.clone().unwrap_or_else(|| port.address().to_string());
+    let options = PeerOptions::new(port.into_listener(), format!("http://{advertised}"));
+    Ok(PeerOptions { name: peers.member.clone(), ..options })
 }
 
 /// Where the topology comes from.
@@ -147,10 +166,11 @@ fn kept(settings: &Settings) -> Result<Option<PathBuf>, Error> {
 
 /// Serves a store until it is told to end.
 async fn serve<S: Store>(store: S, settings: &Settings, rest: Rest, signals: &mut Signals) -> Result<Ended, Error> {
-    let Rest { listeners, mut watch, source, compiled, kept } = rest;
+    let Rest { listeners, peers, mut watch, source, compiled, kept } = rest;
     let Compiled { mut application, topology, warnings } = compiled;
     warn_all(&warnings);
-    let serving = Serving::start(Options::default(), store, topology, listeners).await?;
+    let options = Options { peers, ..Options::default() };
+    let serving = Serving::start(options, store, topology, listeners).await?;
     if let Some(kept) = &kept {
         topology::write_kept(kept, &application)?;
     }

@@ -69,6 +69,11 @@ impl Port {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// For whoever serves on it.
+    pub fn into_listener(self) -> TcpListener {
+        self.listener
+    }
 }
 
 /// The two ports, taken before anything else is started, so that a port in use costs nothing.

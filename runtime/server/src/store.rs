@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tandem_store::embedded::{EmbeddedStore, Options};
+#[cfg(feature = "tikv")]
+use tandem_store_tikv::{TikvStore, options as tikv_options, retry::Timeouts};
 
 use crate::configuration;
 
@@ -77,6 +79,7 @@ pub enum Error {
         source: tandem_store::Error,
     },
     /// This program was built without it.
+    #[cfg(not(feature = "tikv"))]
     #[error("this program was built without TiKV; build it with the feature tikv")]
     NotBuilt,
 }
@@ -85,6 +88,9 @@ pub enum Error {
 pub enum Opened {
     /// The embedded one.
     Embedded(EmbeddedStore),
+    /// One on TiKV.
+    #[cfg(feature = "tikv")]
+    Tikv(TikvStore),
 }
 
 /// Opens a store; fails within seconds if it cannot be had.
@@ -92,6 +98,9 @@ pub async fn open(location: &Location) -> Result<Opened, Error> {
     let failed = |source| Error::Open { location: location.to_string(), source };
     match location {
         Location::Embedded(directory) => open_embedded(directory).await.map(Opened::Embedded).map_err(failed),
+        #[cfg(feature = "tikv")]
+        Location::Tikv(tikv) => TikvStore::open(&tikv.options()).await.map(Opened::Tikv).map_err(failed),
+        #[cfg(not(feature = "tikv"))]
         Location::Tikv(_) => Err(Error::NotBuilt),
     }
 }
@@ -104,6 +113,21 @@ async fn open_embedded(directory: &Path) -> Result<EmbeddedStore, tandem_store::
 }
 
 impl Tikv {
+    /// The same in the words of the store.
+    #[cfg(feature = "tikv")]
+    fn options(&self) -> tikv_options::Options {
+        let tls = self.tls.clone();
+        tikv_options::Options {
+            endpoints: self.endpoints.clone(),
+            tls: tls.map(|Tls { ca, cert, key }| tikv_options::TlsFiles { authority: ca, certificate: cert, key }),
+            prefix: format!("{}/", self.prefix.trim_end_matches('/')),
+            keyspace: self.keyspace.clone(),
+            history: self.history,
+            housekeeping: self.housekeeping,
+            timeouts: Timeouts::default(),
+        }
+    }
+
     /// What a configuration says, once it was checked.
     pub(crate) fn of(tikv: &configuration::Tikv, history: Duration, file: impl Fn(&str, &str) -> PathBuf) -> Self {
         let tls = tikv.tls.as_ref().map(|tls| {
