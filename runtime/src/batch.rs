@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use futures_util::stream::{self, BoxStream};
 use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use prost::Message;
 use tokio::sync::mpsc;
 

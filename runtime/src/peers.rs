@@ -146,9 +146,11 @@ impl Peers {
         if let Some(dial) = &self.dial {
             let mut links = self.links();
             let is_there = |id: MemberId| map.members.iter().any(|member| member.id == id);
-            links.retain(|id, kept| is_there(*id) || {
-                kept.stop.cancel();
-                false
+            links.retain(|id, kept| {
+                is_there(*id) || {
+                    kept.stop.cancel();
+                    false
+                }
             });
             for member in map.members.iter().filter(|member| member.id != self.me()) {
                 links.entry(member.id).or_insert_with(|| {

@@ -27,8 +27,8 @@ use crate::egress::Egresses;
 use crate::engine::{Engine, Parts};
 use crate::flow::{Flow, Left, Opened};
 use crate::host::Host;
-use crate::metrics::{Metrics, StoreFailure};
 use crate::members::{self, Map, Member, MemberId, Membership};
+use crate::metrics::{Metrics, StoreFailure};
 use crate::partition::{Partition, ReleasedMessage, Releases, Sharing, Source};
 use crate::peers::{Answer, Lookup, PeerOptions, Peers, serve};
 use crate::registry::Begun;
@@ -314,7 +314,10 @@ impl<S: Store> Runtime<S> {
         if let Some(listener) = shared.listener {
             tasks::spawn(TaskKind::Server, serve::listen(self.clone(), listener, engine.stop.clone()));
         }
-        let membership = Membership::join(engine.store.clone(), settings, me, Arc::clone(&engine.peers)).await;
+        let weak = Arc::downgrade(engine);
+        let warm = Box::new(move || weak.upgrade().is_none_or(|engine| Self { engine }.has_workers()));
+        let (store, peers) = (engine.store.clone(), Arc::clone(&engine.peers));
+        let membership = Membership::join(store, settings, me, peers, warm).await;
         let membership = membership.inspect_err(|_| engine.stop.cancel())?;
         tasks::spawn(TaskKind::Members, Arc::clone(&membership).run(engine.stop.clone()));
         // Nobody else sets it.

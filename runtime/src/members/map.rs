@@ -118,9 +118,13 @@ mod tests {
         let owners: Vec<u64> = map.owners.iter().take(16).map(|owner| owner.unwrap().0).collect();
         assert_eq!(owners, GOLDEN_OWNERS);
     }
-    const GOLDEN_WANTS: [u64; 4] =
-        [15_061_128_557_935_293_231, 16_916_487_188_588_712_114, 16_596_403_922_558_324_920, 10_417_732_058_219_796_014];
-    const GOLDEN_OWNERS: [u64; 16] = [0; 16];
+    const GOLDEN_WANTS: [u64; 4] = [
+        15_061_128_557_935_293_231,
+        16_916_487_188_588_712_114,
+        16_596_403_922_558_324_920,
+        10_417_732_058_219_796_014,
+    ];
+    const GOLDEN_OWNERS: [u64; 16] = [0, 0, 0, 0, 0, 2, 1, 2, 2, 0, 2, 1, 0, 1, 1, 0];
 
     #[test]
     fn slots_are_split_into_ranges_of_nearly_one_size() {

@@ -146,9 +146,8 @@ impl Lanes {
     /// What was sealed and is not durable was thrown away, because these rows had changed.
     pub(super) fn thrown_away(&mut self, changed: &[Bytes]) {
         let layout = self.layout;
-        self.held.retain(|from, hold| {
-            matches!(hold.since, Since::Durable(_)) && !changed.contains(&layout.lane(*from))
-        });
+        self.held
+            .retain(|from, hold| matches!(hold.since, Since::Durable(_)) && !changed.contains(&layout.lane(*from)));
     }
 }
 

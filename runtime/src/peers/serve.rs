@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, warn};
 
-use super::wire::{answer, flow, refused, request, running};
 use super::hinted;
+use super::wire::{answer, flow, refused, request, running};
 use crate::batch;
 use crate::dial::PeerIncoming;
 use crate::runtime::{Accepted, Cancelled, Runtime};
