@@ -1,10 +1,10 @@
 # The commands of this repository. `make help` lists them.
 
-.PHONY: help demo test soak lint fmt bench instructions docs generate
+.PHONY: help demo test soak tikv tikv-down lint fmt bench instructions docs generate
 .DEFAULT_GOAL := help
 
 help: ## Lists the commands.
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 STORE ?=
 
@@ -22,8 +22,16 @@ soak: ## Looks for broken promises with new seeds: simulation, programs, histori
 	@cargo build --release -p tandem-cli -p tandem-verify
 	@target/release/tandem-verify soak --minutes $(MINUTES)
 
+tikv: ## Starts a real PD and three test stores in the background (needs Go; five minutes the first time).
+	@cargo run --quiet -p tandem-e2e-tikv -- up
+
+tikv-down: ## Ends them. Data stays in .tandem/tikv.
+	@cargo run --quiet -p tandem-e2e-tikv -- down
+
 lint: ## Checks format, lints, documentation, dependency directions and licences.
 	cargo fmt --all --check
+	@if command -v gofmt >/dev/null 2>&1; then other=$$(gofmt -l e2e); test -z "$$other" || { echo "error: gofmt would change $$other" >&2; exit 1; }; \
+	  else echo "skipped gofmt: Go is missing" >&2; fi
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 	@tools=$$(./ci/tools.sh) && PATH="$$tools$$PATH" && \
@@ -32,6 +40,7 @@ lint: ## Checks format, lints, documentation, dependency directions and licences
 
 fmt: ## Formats the code.
 	cargo fmt --all
+	@if command -v gofmt >/dev/null 2>&1; then gofmt -w e2e; fi
 
 bench: ## Measures Tandem beside bare transactions and PostgreSQL (25 minutes), and writes docs/benchmarks.md anew.
 	@cargo build --release -p tandem-bench

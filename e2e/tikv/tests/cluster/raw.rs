@@ -150,6 +150,11 @@ impl Row {
         panic!("no store has {key:?}");
     }
 
+    /// Another row of the same region.
+    pub(crate) fn beside(&self, key: Vec<u8>) -> Self {
+        Self { key, ..self.clone() }
+    }
+
     fn context(&self) -> Context {
         let epoch = Epoch { conf_ver: 1, version: self.region.version };
         Context { region_id: self.region.id, region_epoch: Some(epoch) }
