@@ -15,6 +15,7 @@
 //! | `claims`, `pending`, `batches`, [`retry`] | timestamps to start at, keys being cleared, requests, limits |
 //! | [`TikvStore`], `open` | the store on a real cluster, and what is checked first |
 //! | [`Remote`] | the real cluster |
+//! | `housekeeping`, `tls` | locks of the dead, old history, certificates |
 //! | [`options`] | how to reach it, and which part of it is ours |
 //! | [`stats`] | what was done, in numbers |
 //!
@@ -25,17 +26,19 @@ mod claims;
 pub mod cluster;
 mod commit;
 mod finish;
+mod housekeeping;
 mod open;
+pub mod options;
 mod pending;
 mod plan;
 mod prewrite;
 mod read;
 mod remote;
 mod resolve;
-pub mod options;
 pub mod retry;
 pub mod stats;
 pub mod store;
+mod tls;
 mod validate;
 
 pub use open::TikvStore;

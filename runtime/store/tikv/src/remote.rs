@@ -46,7 +46,7 @@ const VERSION_2: i32 = 2;
 const END_OF_TIME: u64 = u64::MAX;
 
 /// What the keys of the rows that users of the store have begin with, after the prefix of the installation.
-const ROWS: &[u8] = b"r";
+const ROWS: &[u8] = b"d";
 /// The same of rows that are the store's own, out of reach of scans.
 const OWN: &[u8] = b"o";
 
@@ -120,6 +120,13 @@ impl Remote {
         self.encoding.range(&KeyRange { start: Bytes::new(), end: None })
     }
 
+    /// Gives up all connections, after the certificates have changed.
+    pub(crate) async fn reconnect(&self) {
+        self.shared.stores.close_all();
+        self.shared.pd.disconnect().await;
+        self.shared.client.reopen().await;
+    }
+
     /// The region and the connection to its leader.
     async fn leader(&self, region: Region) -> Result<(Arc<KnownRegion>, TikvClient<Channel>), Failure> {
         let inner = &self.shared;
@@ -141,8 +148,8 @@ impl Remote {
         }
     }
 
-    fn context(&self, known: &KnownRegion, repeated: bool) -> Option<kvrpcpb::Context> {
-        Some(kvrpcpb::Context {
+    fn context(&self, known: &KnownRegion, repeated: bool) -> kvrpcpb::Context {
+        kvrpcpb::Context {
             region_id: known.region.id,
             region_epoch: known.region.region_epoch,
             peer: Some(known.leader),
@@ -151,7 +158,7 @@ impl Remote {
             keyspace_id: self.shared.keyspace.unwrap_or_default(),
             request_source: "tandem".to_owned(),
             ..Default::default()
-        })
+        }
     }
 
     /// Takes an answer, or learns from its absence. Nobody can tell whether a request without an answer has arrived.
@@ -206,7 +213,7 @@ impl Cluster for Remote {
             kvrpcpb::Mutation { op: op.into(), key: encoding.key(&key), value: value.unwrap_or_default() }
         });
         let message = kvrpcpb::PrewriteRequest {
-            context: self.context(&known, request.repeated),
+            context: Some(self.context(&known, request.repeated)),
             mutations: mutations.collect(),
             primary_lock: encoding.key(&request.primary),
             start_version: request.start.0,
@@ -222,7 +229,7 @@ impl Cluster for Remote {
     async fn commit(&self, region: Region, request: CommitKeys) -> Result<CommitAnswer, Failure> {
         let (known, mut client) = self.leader(region).await?;
         let message = kvrpcpb::CommitRequest {
-            context: self.context(&known, false),
+            context: Some(self.context(&known, false)),
             start_version: request.start.0,
             keys: answers::keys(&self.encoding, &request.keys),
             commit_version: request.at.0,
@@ -234,7 +241,7 @@ impl Cluster for Remote {
     async fn rollback(&self, region: Region, request: RollbackKeys) -> Result<RollbackAnswer, Failure> {
         let (known, mut client) = self.leader(region).await?;
         let message = kvrpcpb::BatchRollbackRequest {
-            context: self.context(&known, false),
+            context: Some(self.context(&known, false)),
             start_version: request.start.0,
             keys: answers::keys(&self.encoding, &request.keys),
         };
@@ -243,14 +250,10 @@ impl Cluster for Remote {
         Ok(answers::rollback(answer.error.as_ref()))
     }
 
-    async fn check_transaction(
-        &self,
-        region: Region,
-        request: CheckTransaction,
-    ) -> Result<TransactionStatus, Failure> {
+    async fn check_transaction(&self, region: Region, request: CheckTransaction) -> Result<TransactionStatus, Failure> {
         let (known, mut client) = self.leader(region).await?;
         let message = kvrpcpb::CheckTxnStatusRequest {
-            context: self.context(&known, false),
+            context: Some(self.context(&known, false)),
             primary_key: self.encoding.key(&request.primary),
             lock_ts: request.start.0,
             // Zero, so that nobody's commit is pushed past the timestamp that it has validated.

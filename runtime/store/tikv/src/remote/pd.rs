@@ -1,6 +1,6 @@
 //! PD: where regions and stores are. Finds its leader, and follows it when it moves.
 
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError};
 
 use bytes::Bytes;
 use tandem_model::ids::Timestamp;
@@ -16,11 +16,15 @@ use super::wire::pdpb::{
 };
 use crate::cluster::Failure;
 
+/// More are not remembered.
+const ENDPOINTS_MAX: usize = 32;
+
 /// The members of PD, of which one leads.
 #[derive(Debug)]
 pub(crate) struct Pd {
     dialer: Dialer,
-    endpoints: Vec<String>,
+    /// Those of the options, and all that members have told since.
+    endpoints: std::sync::Mutex<Vec<String>>,
     cluster: OnceLock<u64>,
     leader: Mutex<Option<Channel>>,
 }
@@ -29,12 +33,13 @@ pub(crate) struct Pd {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Members {
     cluster: u64,
+    all: Vec<String>,
     leader: Vec<String>,
 }
 
 impl Pd {
     pub(crate) fn new(dialer: Dialer, endpoints: Vec<String>) -> Self {
-        Self { dialer, endpoints, cluster: OnceLock::new(), leader: Mutex::new(None) }
+        Self { dialer, endpoints: std::sync::Mutex::new(endpoints), cluster: OnceLock::new(), leader: Mutex::new(None) }
     }
 
     /// The number of the cluster, once a member was reached.
@@ -50,7 +55,7 @@ impl Pd {
 
     /// The region that holds a key in PD's encoding.
     pub(crate) async fn region(&self, key: Bytes) -> Result<KnownRegion, Failure> {
-        let request = GetRegionRequest { header: self.header(), region_key: key };
+        let request = GetRegionRequest { header: Some(self.header()), region_key: key };
         let mut client = self.client().await?;
         let answer = self.take(client.get_region(request).await).await?;
         self.check(answer.header.as_ref()).await?;
@@ -63,7 +68,7 @@ impl Pd {
 
     /// Where a store takes requests.
     pub(crate) async fn store_address(&self, store: u64) -> Result<String, Failure> {
-        let request = GetStoreRequest { header: self.header(), store_id: store };
+        let request = GetStoreRequest { header: Some(self.header()), store_id: store };
         let mut client = self.client().await?;
         let answer = self.take(client.get_store(request).await).await?;
         self.check(answer.header.as_ref()).await?;
@@ -73,7 +78,7 @@ impl Pd {
 
     /// Up to where history may have been removed.
     pub(crate) async fn safe_point(&self) -> Result<Timestamp, Failure> {
-        let request = GetGcSafePointRequest { header: self.header() };
+        let request = GetGcSafePointRequest { header: Some(self.header()) };
         let mut client = self.client().await?;
         let answer = self.take(client.get_gc_safe_point(request).await).await?;
         self.check(answer.header.as_ref()).await?;
@@ -83,7 +88,7 @@ impl Pd {
     /// The number of a keyspace.
     pub(crate) async fn keyspace(&self, name: &str) -> Result<u32, Failure> {
         let channel = self.leader().await?;
-        let request = LoadKeyspaceRequest { header: self.header(), name: name.to_owned() };
+        let request = LoadKeyspaceRequest { header: Some(self.header()), name: name.to_owned() };
         let answer = self.take(KeyspaceClient::new(channel).load_keyspace(request).await).await?;
         match (answer.header.and_then(|header| header.error), answer.keyspace) {
             (None | Some(PdError { r#type: 0, .. }), Some(keyspace)) => Ok(keyspace.id),
@@ -94,8 +99,8 @@ impl Pd {
         }
     }
 
-    fn header(&self) -> Option<RequestHeader> {
-        Some(RequestHeader { cluster_id: self.cluster().unwrap_or_default() })
+    fn header(&self) -> RequestHeader {
+        RequestHeader { cluster_id: self.cluster().unwrap_or_default() }
     }
 
     async fn client(&self) -> Result<PdClient<Channel>, Failure> {
@@ -127,8 +132,8 @@ impl Pd {
             return Ok(channel.clone());
         }
         let mut problems = Vec::new();
-        for endpoint in &self.endpoints {
-            match self.find_leader(endpoint).await {
+        for endpoint in self.endpoints() {
+            match self.find_leader(&endpoint).await {
                 Ok(channel) => {
                     *leader = Some(channel.clone());
                     return Ok(channel);
@@ -140,6 +145,27 @@ impl Pd {
         Err(Failure::Unreachable(format!("no leader of PD: {}", problems.join("; "))))
     }
 
+    /// Gives the leader up, so that it is connected to anew.
+    pub(crate) async fn disconnect(&self) {
+        *self.leader.lock().await = None;
+    }
+
+    fn endpoints(&self) -> Vec<String> {
+        // Nothing panics while it is locked.
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Members that were not among the endpoints may be the only ones left later.
+    fn remember(&self, urls: &[String]) {
+        let mut known = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        for url in urls {
+            let endpoint = url.split_once("://").map_or(&url[..], |(_, endpoint)| endpoint);
+            if known.len() < ENDPOINTS_MAX && !known.iter().any(|known| known == endpoint) {
+                known.push(endpoint.to_owned());
+            }
+        }
+    }
+
     async fn find_leader(&self, endpoint: &str) -> Result<Channel, Failure> {
         let channel = self.dialer.dial(endpoint).await?;
         let members = members(&channel, endpoint).await?;
@@ -148,6 +174,7 @@ impl Pd {
             let why = format!("PD at {endpoint} belongs to cluster {}, not to {known}", members.cluster);
             return Err(Failure::Refused(why));
         }
+        self.remember(&members.all);
         if members.leader.iter().any(|url| url.ends_with(&format!("//{endpoint}"))) {
             return Ok(channel);
         }
@@ -164,11 +191,13 @@ impl Pd {
 
 async fn members(channel: &Channel, endpoint: &str) -> Result<Members, Failure> {
     let mut client = PdClient::new(channel.clone());
-    let unreachable =
-        |status: &tonic::Status| Failure::Unreachable(format!("{endpoint} does not answer as PD does: {}", causes(status)));
+    let unreachable = |status: &tonic::Status| {
+        Failure::Unreachable(format!("{endpoint} does not answer as PD does: {}", causes(status)))
+    };
     let answer = client.get_members(GetMembersRequest::default()).await;
     let answer = answer.map_err(|status| unreachable(&status))?.into_inner();
     let cluster = answer.header.map(|header| header.cluster_id).unwrap_or_default();
     let leader = answer.leader.map(|leader| leader.client_urls).unwrap_or_default();
-    Ok(Members { cluster, leader })
+    let all = answer.members.into_iter().flat_map(|member| member.client_urls).collect();
+    Ok(Members { cluster, all, leader })
 }
