@@ -300,7 +300,7 @@ fn default_housekeeping() -> bool {
 }
 
 fn default_log_filter() -> String {
-    "info".to_owned()
+    "info,tikv_client=warn".to_owned()
 }
 
 /// Why a file cannot be read at all.
