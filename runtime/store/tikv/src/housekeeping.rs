@@ -43,7 +43,7 @@ const LOCKS_AT_ONCE: u32 = 1024;
 /// The safe point is moved in steps that are not smaller.
 const SAFE_POINT_STEP: Duration = Duration::from_mins(1);
 /// A sweep, or a move of the safe point, takes no longer.
-const TIME_MAX: Duration = Duration::from_secs(60);
+const TIME_MAX: Duration = Duration::from_mins(1);
 
 /// Who does it, and what it needs.
 pub(crate) struct Housekeeping {
