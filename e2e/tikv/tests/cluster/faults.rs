@@ -10,6 +10,8 @@ use tonic::Code;
 use super::raw::{Row, now};
 
 const LONG: Duration = Duration::from_secs(10);
+/// Long before PD's time.
+const ONCE: u64 = 1 << 18;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 async fn until_held(cluster: &Cluster, store: usize, failpoint: &Failpoint) -> Result<()> {
@@ -57,15 +59,16 @@ async fn a_lost_commit_request_leaves_the_lock() -> Result<()> {
 async fn one_phase_commit_is_refused_as_tikv_does() -> Result<()> {
     let Some(place) = own().await? else { return Ok(()) };
     let row = Row::find(place.cluster, &place.prefix).await;
-    assert!(row.prewrite(b"1", &row.key, now(), true).await?.one_phase_commit > 0);
+    let first = row.prewrite(b"1", &row.key, ONCE, true).await?.one_phase_commit;
+    assert!(first > ONCE);
     let refuse = Failpoint::new("refuse-one-pc").prefix(&place.prefix);
     place.cluster.failpoint(row.store, &refuse).await?;
-    let start = now() + 1;
+    let start = first + 1;
     let refused = row.prewrite(b"2", &row.key, start, true).await?;
     assert_eq!((refused.one_phase_commit, refused.errors), (0, Vec::new()));
-    assert!(row.get(now() + 2).await?.error.is_some(), "it left a lock");
+    assert!(row.get(start + 1).await?.error.is_some(), "it left a lock");
     row.commit(start, start + 1).await?;
-    assert_eq!(row.get(now() + 2).await?.value, b"2");
+    assert_eq!(row.get(start + 1).await?.value, b"2");
     place.cluster.clear_failpoint(row.store, &refuse).await?;
     Ok(())
 }
