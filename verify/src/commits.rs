@@ -139,9 +139,8 @@ async fn world(board: &Board<'_>) -> Result<Rows, String> {
     let plan = board.plan;
     let mut random = SmallRng::seed_from_u64(plan.seed.wrapping_add(COMMITTERS));
     board.cluster.set_faults(plan.faults);
-    let committers: Vec<_> = (0..plan.processes * plan.committers)
-        .map(|place| Box::pin(committer(board, place, random.random())))
-        .collect();
+    let committers: Vec<_> =
+        (0..plan.processes * plan.committers).map(|place| Box::pin(committer(board, place, random.random()))).collect();
     let looker = Box::pin(look(board, SmallRng::from_rng(&mut random)));
     let calm = async {
         sleep(Duration::from_millis(plan.calm_after_ms)).await;

@@ -63,7 +63,7 @@ async fn again(cluster: &SimulatedCluster, store: &Tested) {
     assert!(both(cluster, store).await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a1_killed_before_the_prewrite_nothing_is_left() {
     let cluster = cluster(&APART);
     let survivor = killed_at(&cluster, Call::Prewrite, 0, Action::DieBefore).await;
@@ -72,7 +72,7 @@ async fn a1_killed_before_the_prewrite_nothing_is_left() {
     again(&cluster, &survivor).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a2_killed_after_the_prewrite_a_reader_clears_the_locks() {
     let cluster = cluster(&APART);
     let survivor = killed_at(&cluster, Call::Commit, 0, Action::DieBefore).await;
@@ -83,7 +83,7 @@ async fn a2_killed_after_the_prewrite_a_reader_clears_the_locks() {
     again(&cluster, &survivor).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a2_killed_between_two_prewrites_a_reader_clears_the_lock() {
     // The lock whose primary never came is the one that makes keys unreadable for ever with other clients.
     for skip in 0..2 {
@@ -101,7 +101,7 @@ async fn a2_killed_between_two_prewrites_a_reader_clears_the_lock() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a3_killed_after_the_primary_commit_the_record_is_there() {
     let cluster = cluster(&APART);
     let survivor = killed_at(&cluster, Call::Commit, 0, Action::DieAfter).await;
@@ -109,7 +109,7 @@ async fn a3_killed_after_the_primary_commit_the_record_is_there() {
     assert!(both(&cluster, &survivor).await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a4_killed_before_the_others_are_committed_readers_roll_forward() {
     let cluster = cluster(&APART);
     let survivor = killed_at(&cluster, Call::Commit, 1, Action::DieBefore).await;
@@ -119,7 +119,7 @@ async fn a4_killed_before_the_others_are_committed_readers_roll_forward() {
     assert!(both(&cluster, &survivor).await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a5_a_lost_commit_answer_is_found_out_about() {
     for (skip, action) in [(0, Action::LoseAnswer), (0, Action::LoseRequest), (0, Action::Late(20_000))] {
         let cluster = cluster(&APART);
@@ -133,7 +133,7 @@ async fn a5_a_lost_commit_answer_is_found_out_about() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a6_a_lost_answer_in_one_phase_is_found_out_about() {
     for action in [Action::LoseAnswer, Action::LoseRequest, Action::Late(1_000), Action::Late(20_000)] {
         let cluster = cluster(&[]);
@@ -150,7 +150,7 @@ async fn a6_a_lost_answer_in_one_phase_is_found_out_about() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a8_one_phase_that_is_refused_falls_back_at_once() {
     let cluster = cluster(&[]);
     cluster.set_faults(Faults { one_phase_refused: 10_000, ..Faults::none() });
@@ -163,7 +163,7 @@ async fn a8_one_phase_that_is_refused_falls_back_at_once() {
     assert!(both(&cluster, &store).await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a9_a_zombie_whose_locks_died_changes_nothing_behind_a_decision() {
     let cluster = cluster(&APART);
     let (zombie, other) = (process(&cluster), process(&cluster));
@@ -189,7 +189,7 @@ async fn a9_a_zombie_whose_locks_died_changes_nothing_behind_a_decision() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a10_two_who_believe_that_they_own_the_same_lose_nothing() {
     const UPDATES: u32 = 40;
     let cluster = cluster(&[]);
@@ -207,7 +207,7 @@ async fn a10_two_who_believe_that_they_own_the_same_lose_nothing() {
     assert_eq!(now(&process(&cluster), "x").await, Some((2 * UPDATES).to_string()));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_update_at_the_very_start_of_another_is_not_lost() {
     let cluster = cluster(&[]);
     let (slow, fast) = (process(&cluster), process(&cluster));
@@ -228,7 +228,7 @@ async fn an_update_at_the_very_start_of_another_is_not_lost() {
     assert_eq!(now(&fast, "x").await.as_deref(), Some("11"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a21_a_row_that_comes_into_a_range_conflicts() {
     for borders in [&[][..], &["t/5"][..]] {
         let cluster = cluster(borders);
@@ -242,7 +242,7 @@ async fn a21_a_row_that_comes_into_a_range_conflicts() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a22_a_view_that_is_too_old_says_so_and_shows_nothing_wrong() {
     let cluster = cluster(&[]);
     let store = process(&cluster);
@@ -263,7 +263,7 @@ async fn a22_a_view_that_is_too_old_says_so_and_shows_nothing_wrong() {
     assert_eq!(now(&store, "x").await.as_deref(), Some("new"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn b1_without_the_placement_driver_nothing_is_wrong_and_it_goes_on_afterwards() {
     let cluster = cluster(&APART);
     let store = process(&cluster);
@@ -283,7 +283,7 @@ async fn b1_without_the_placement_driver_nothing_is_wrong_and_it_goes_on_afterwa
     assert!(both(&cluster, &store).await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn b5_cut_off_from_one_store_or_one_way_it_is_never_half_done() {
     for (node, cut) in [(0, Cut::Both), (1, Cut::Both), (0, Cut::Answers), (1, Cut::Answers), (1, Cut::Requests)] {
         let cluster = cluster(&APART);
@@ -300,7 +300,7 @@ async fn b5_cut_off_from_one_store_or_one_way_it_is_never_half_done() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn b9_leaps_of_the_clock_change_no_order() {
     let cluster = cluster(&APART);
     let store = process(&cluster);
@@ -318,7 +318,7 @@ async fn b9_leaps_of_the_clock_change_no_order() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn b10_refusals_of_stores_are_transparent() {
     const COMMITS: usize = 200;
     let cluster = cluster(&APART);

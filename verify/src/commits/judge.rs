@@ -40,7 +40,9 @@ fn record(attempt: &Attempt, rows: &Rows) -> Option<String> {
         (Ended::Committed(at), Some((other, _))) if at != other => {
             Some(format!("attempt {id} was committed at {at}, and is stored at {other}"))
         }
-        (Ended::Rejected(why), Some((at, _))) => Some(format!("attempt {id} was rejected ({why}), and is there at {at}")),
+        (Ended::Rejected(why), Some((at, _))) => {
+            Some(format!("attempt {id} was rejected ({why}), and is there at {at}"))
+        }
         (Ended::Decided(there), _) if *there != stored.is_some() => {
             Some(format!("attempt {id} was decided, there: {there}, and now it is {}", stored.is_some()))
         }
@@ -117,7 +119,9 @@ fn cycles(attempts: &[Attempt]) -> Vec<String> {
     let history: Vec<Transaction> = attempts.iter().map(transaction).collect();
     match history::check(&history, Level::StrictSerializable) {
         Err(malformed) => vec![malformed.to_string()],
-        Ok(report) => report.anomalies.iter().map(|anomaly| format!("{}: {}", anomaly.kind, anomaly.explanation)).collect(),
+        Ok(report) => {
+            report.anomalies.iter().map(|anomaly| format!("{}: {}", anomaly.kind, anomaly.explanation)).collect()
+        }
     }
 }
 

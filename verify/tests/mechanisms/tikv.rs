@@ -4,15 +4,21 @@ use bytes::Bytes;
 use tandem_store::conformance::Transaction;
 use tandem_store::{Commit, CommitResult, KeyRange, Read, Snapshot, Store};
 use tandem_store_tikv::retry::Timeouts;
-use tandem_store_tikv::simulated::{Action, Call, Cut, Node};
+use tandem_store_tikv::simulated::{Action, Call, Cut, Node, SimulatedCluster};
 use tandem_store_tikv::store::ClusterStore;
 use tokio::time::Duration;
 
 use crate::claim;
-use crate::cluster::{Tested, cluster, is_committed, is_rejected, now, order, process, put, wait_ms};
+use crate::cluster::{self, Tested, is_committed, is_rejected, now, order, process, put, wait_ms};
 
 /// Long enough for every lock to die.
 const LOCKS_DIE_MS: u64 = 5_000;
+
+/// A cluster, in virtual time from now on.
+fn cluster(borders: &[&'static str]) -> SimulatedCluster {
+    tokio::time::pause();
+    cluster::cluster(borders)
+}
 
 /// Two transactions that each read what the other one writes, in one region. How many are committed.
 async fn mirrored(before: &[(&str, &str)], by_range: bool) -> usize {

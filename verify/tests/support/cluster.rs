@@ -1,4 +1,4 @@
-//! Processes on a simulated TiKV cluster without faults but those that a test orders. Time is virtual.
+//! Processes on a simulated TiKV cluster without faults but those that a test orders. Time must be paused.
 
 use std::time::Duration;
 
@@ -13,9 +13,8 @@ use tokio::time::sleep;
 /// The store under test.
 pub(crate) type Tested = ClusterStore<SimulatedClient>;
 
-/// A cluster of two stores with regions that end at these keys. From now on, time is virtual.
+/// A cluster of two stores with regions that end at these keys.
 pub(crate) fn cluster(borders: &[&'static str]) -> SimulatedCluster {
-    tokio::time::pause();
     let borders = borders.iter().map(|border| (*border).into()).collect();
     SimulatedCluster::new(0, &Shape { stores: 2, borders })
 }

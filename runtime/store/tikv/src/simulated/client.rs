@@ -166,7 +166,11 @@ impl SimulatedClient {
     }
 
     /// The values of keys of one region, and which of the keys those are.
-    async fn get_some(&self, at: Timestamp, keys: &[Bytes]) -> Result<(usize, ReadAnswer<Vec<Option<Bytes>>>), Failure> {
+    async fn get_some(
+        &self,
+        at: Timestamp,
+        keys: &[Bytes],
+    ) -> Result<(usize, ReadAnswer<Vec<Option<Bytes>>>), Failure> {
         let Some(first) = keys.first() else { return Ok((0, Ok(Vec::new()))) };
         let known = self.find(first).await?;
         let many = keys.iter().take_while(|key| known.contains(key)).count();
@@ -367,11 +371,7 @@ impl Cluster for SimulatedClient {
         self.at(known, (Call::Rollback, keys), false, roll_back).await
     }
 
-    async fn check_transaction(
-        &self,
-        region: Region,
-        request: CheckTransaction,
-    ) -> Result<TransactionStatus, Failure> {
+    async fn check_transaction(&self, region: Region, request: CheckTransaction) -> Result<TransactionStatus, Failure> {
         let known = self.region(region)?;
         let (keys, process) = (vec![request.primary.clone()], self.process);
         let check = move |world: &mut World| {

@@ -285,7 +285,9 @@ impl Rows {
     pub(super) fn committed(&self) -> Vec<(Timestamp, Bytes, Bytes)> {
         let last = |row: &Row| {
             let mut versions = row.writes.iter().rev();
-            versions.find(|(_, write)| !matches!(write.kind, Kind::Rollback { .. })).map(|(at, write)| (*at, write.clone()))
+            versions
+                .find(|(_, write)| !matches!(write.kind, Kind::Rollback { .. }))
+                .map(|(at, write)| (*at, write.clone()))
         };
         let present = |(key, row): (&Bytes, &Row)| match last(row)? {
             (at, Write { kind: Kind::Put(value), .. }) => Some((at, key.clone(), value)),
