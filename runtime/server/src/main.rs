@@ -29,7 +29,9 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => {
             if let settings::Error::Problems(problems) = &error {
-                problems.iter().for_each(|problem| eprintln!("{}", topology::line(problem)));
+                for problem in problems {
+                    eprintln!("{}", topology::line(problem));
+                }
                 return ExitCode::from(WRONG);
             }
             eprintln!("error: {}", chain(&error));
@@ -76,7 +78,9 @@ fn run(settings: &Settings) -> ExitCode {
 
 fn failed(error: &Error) -> ExitCode {
     if let Error::Resources(topology::Error::Problems(problems)) = error {
-        problems.iter().for_each(|problem| eprintln!("{}", topology::line(problem)));
+        for problem in problems {
+            eprintln!("{}", topology::line(problem));
+        }
     }
     eprintln!("error: {}", chain(error));
     ExitCode::from(if matches!(error, Error::Resources(_)) { WRONG } else { FAILED })

@@ -124,7 +124,7 @@ impl Running {
         let mut running = Self { child, printed, http: String::new() };
         let addresses = running.until("it is ready", |_| std::fs::read(&ready).ok());
         let addresses: serde_json::Value = serde_json::from_slice(&addresses).unwrap();
-        running.http = addresses["http"].as_str().unwrap().trim_start_matches("http://").to_owned();
+        addresses["http"].as_str().unwrap().trim_start_matches("http://").clone_into(&mut running.http);
         running
     }
 
