@@ -43,7 +43,7 @@ const LOCKS_AT_ONCE: u32 = 1024;
 /// The safe point is moved in steps that are not smaller.
 const SAFE_POINT_STEP: Duration = Duration::from_mins(1);
 /// A sweep, or a move of the safe point, takes no longer.
-const TIME_MAX: Duration = Duration::from_secs(60);
+const TIME_MAX: Duration = Duration::from_mins(1);
 
 /// Who does it, and what it needs.
 pub(crate) struct Housekeeping {
@@ -241,7 +241,7 @@ mod tests {
     fn times_are_taken_from_timestamps() {
         let at = Timestamp(100_000 << Timestamp::COUNTER_BITS);
         assert_eq!(back(at, Duration::from_secs(90)).unix_ms(), 10_000);
-        assert_eq!(back(at, Duration::from_secs(900)), Timestamp::ZERO);
+        assert_eq!(back(at, Duration::from_mins(15)), Timestamp::ZERO);
         assert_eq!(forward(at, Duration::from_secs(1)).unix_ms(), 101_000);
     }
 }

@@ -10,6 +10,7 @@
 //! | `client` | timestamps and reads, through the crate `tikv-client` |
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_model::ids::Timestamp;
@@ -22,7 +23,7 @@ use crate::cluster::{
 };
 use crate::options::Options;
 use crate::stats::Stats;
-use channels::{Dialer, Stores, causes};
+use channels::{Dialer, Stores, causes, within};
 use client::Client;
 use encoding::Encoding;
 use pd::Pd;
@@ -64,6 +65,8 @@ struct Shared {
     stores: Stores,
     regions: Regions,
     client: Client,
+    /// How long to wait for a store: less than the caller does, so that a store that is frozen is noticed here.
+    answer: Duration,
     stats: Arc<Stats>,
 }
 
@@ -86,7 +89,8 @@ impl Remote {
         let encoding = Arc::new(Encoding::new(&[options.prefix.as_bytes(), ROWS].concat(), keyspace));
         let (stores, regions) = (Stores::new(dialer, MESSAGE_BYTES_MAX), Regions::default());
         let prefix = options.prefix.clone();
-        let shared = Arc::new(Shared { prefix, keyspace, pd, stores, regions, client, stats });
+        let answer = options.timeouts.call * 2 / 3;
+        let shared = Arc::new(Shared { prefix, keyspace, pd, stores, regions, client, answer, stats });
         Ok(Self { encoding, shared })
     }
 
@@ -222,7 +226,9 @@ impl Cluster for Remote {
             try_one_pc: request.one_phase.is_some(),
             max_commit_ts: request.one_phase.map_or(0, |one_phase| one_phase.commit_at_most.0),
         };
-        let answer = self.take(&known, client.kv_prewrite(message).await, |answer| answer.region_error.as_ref())?;
+        let answer = self.take(&known, within(self.shared.answer, client.kv_prewrite(message)).await, |answer| {
+            answer.region_error.as_ref()
+        })?;
         Ok(answers::prewrite(encoding, request.one_phase.is_some(), &answer))
     }
 
@@ -234,7 +240,9 @@ impl Cluster for Remote {
             keys: answers::keys(&self.encoding, &request.keys),
             commit_version: request.at.0,
         };
-        let answer = self.take(&known, client.kv_commit(message).await, |answer| answer.region_error.as_ref())?;
+        let answer = self.take(&known, within(self.shared.answer, client.kv_commit(message)).await, |answer| {
+            answer.region_error.as_ref()
+        })?;
         answers::commit(answer.error.as_ref())
     }
 
@@ -245,7 +253,7 @@ impl Cluster for Remote {
             start_version: request.start.0,
             keys: answers::keys(&self.encoding, &request.keys),
         };
-        let answer = client.kv_batch_rollback(message).await;
+        let answer = within(self.shared.answer, client.kv_batch_rollback(message)).await;
         let answer = self.take(&known, answer, |answer| answer.region_error.as_ref())?;
         Ok(answers::rollback(answer.error.as_ref()))
     }
@@ -264,7 +272,7 @@ impl Cluster for Remote {
             },
             rollback_if_not_exist: request.roll_back_if_absent,
         };
-        let answer = client.kv_check_txn_status(message).await;
+        let answer = within(self.shared.answer, client.kv_check_txn_status(message)).await;
         answers::status(&self.take(&known, answer, |answer| answer.region_error.as_ref())?)
     }
 

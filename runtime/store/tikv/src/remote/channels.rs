@@ -73,8 +73,18 @@ impl Dialer {
         }
         let late = |_| Err(Failure::Unreachable(format!("{address}: no connection in time")));
         let connect = async { endpoint.connect().await.map_err(unreachable) };
-        tokio::time::timeout(CONNECT_TIME + CONNECT_TIME, connect).await.unwrap_or_else(late)
+        tokio::time::timeout(CONNECT_TIME, connect).await.unwrap_or_else(late)
     }
+}
+
+/// Waits for an answer, but not for ever. Who is not answered in time learns of it as of any other failure, and gives
+/// up the connection: whoever is behind it may be frozen.
+pub(crate) async fn within<T>(
+    time: Duration,
+    answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<tonic::Response<T>, tonic::Status> {
+    let late = |_| Err(tonic::Status::deadline_exceeded("no answer in time"));
+    tokio::time::timeout(time, answer).await.unwrap_or_else(late)
 }
 
 /// An error with all its causes: the outermost alone says "transport error".

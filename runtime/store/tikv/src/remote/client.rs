@@ -68,7 +68,8 @@ impl Client {
     /// A timestamp.
     pub(crate) async fn timestamp(&self) -> Result<Timestamp, Failure> {
         let client = self.current();
-        let error = match timeout(self.0.call, client.current_timestamp()).await {
+        // Less than the limit of the caller, who would otherwise drop this before the failure is counted.
+        let error = match timeout(self.0.call * 2 / 3, client.current_timestamp()).await {
             Ok(Ok(timestamp)) => {
                 self.0.failures.store(0, Ordering::Relaxed);
                 return Ok(Timestamp(timestamp.version()));
@@ -77,7 +78,8 @@ impl Client {
             Err(_) => "no answer in time".to_owned(),
         };
         if self.0.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX {
-            self.reopen().await;
+            let client = self.clone();
+            tokio::spawn(async move { client.reopen().await });
         }
         Err(Failure::Unreachable(format!("no timestamp from PD: {error}")))
     }

@@ -1,13 +1,15 @@
 //! PD: where regions and stores are. Finds its leader, and follows it when it moves.
 
 use std::sync::{OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_model::ids::Timestamp;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tonic::transport::Channel;
 
-use super::channels::{Dialer, causes};
+use super::channels::{Dialer, causes, within};
 use super::regions::KnownRegion;
 use super::wire::keyspacepb::{LoadKeyspaceRequest, keyspace_client::KeyspaceClient};
 use super::wire::pdpb::{
@@ -16,6 +18,10 @@ use super::wire::pdpb::{
 };
 use crate::cluster::Failure;
 
+/// One request takes no longer.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
+/// To find the leader through one member takes no longer. Less than a call may take, so that others have their turn.
+const MEMBER_TIME: Duration = Duration::from_millis(1200);
 /// More are not remembered.
 const ENDPOINTS_MAX: usize = 32;
 
@@ -57,7 +63,7 @@ impl Pd {
     pub(crate) async fn region(&self, key: Bytes) -> Result<KnownRegion, Failure> {
         let request = GetRegionRequest { header: Some(self.header()), region_key: key };
         let mut client = self.client().await?;
-        let answer = self.take(client.get_region(request).await).await?;
+        let answer = self.take(within(ANSWER_TIME, client.get_region(request)).await).await?;
         self.check(answer.header.as_ref()).await?;
         match (answer.region, answer.leader) {
             (Some(region), Some(leader)) if leader.store_id != 0 => Ok(KnownRegion { region, leader }),
@@ -70,7 +76,7 @@ impl Pd {
     pub(crate) async fn store_address(&self, store: u64) -> Result<String, Failure> {
         let request = GetStoreRequest { header: Some(self.header()), store_id: store };
         let mut client = self.client().await?;
-        let answer = self.take(client.get_store(request).await).await?;
+        let answer = self.take(within(ANSWER_TIME, client.get_store(request)).await).await?;
         self.check(answer.header.as_ref()).await?;
         let address = answer.store.map(|store| store.address).filter(|address| !address.is_empty());
         address.ok_or_else(|| Failure::Region(format!("PD knows no address of store {store}")))
@@ -80,7 +86,7 @@ impl Pd {
     pub(crate) async fn safe_point(&self) -> Result<Timestamp, Failure> {
         let request = GetGcSafePointRequest { header: Some(self.header()) };
         let mut client = self.client().await?;
-        let answer = self.take(client.get_gc_safe_point(request).await).await?;
+        let answer = self.take(within(ANSWER_TIME, client.get_gc_safe_point(request)).await).await?;
         self.check(answer.header.as_ref()).await?;
         Ok(Timestamp(answer.safe_point))
     }
@@ -89,7 +95,8 @@ impl Pd {
     pub(crate) async fn keyspace(&self, name: &str) -> Result<u32, Failure> {
         let channel = self.leader().await?;
         let request = LoadKeyspaceRequest { header: Some(self.header()), name: name.to_owned() };
-        let answer = self.take(KeyspaceClient::new(channel).load_keyspace(request).await).await?;
+        let mut client = KeyspaceClient::new(channel);
+        let answer = self.take(within(ANSWER_TIME, client.load_keyspace(request)).await).await?;
         match (answer.header.and_then(|header| header.error), answer.keyspace) {
             (None | Some(PdError { r#type: 0, .. }), Some(keyspace)) => Ok(keyspace.id),
             (error, _) => {
@@ -133,7 +140,9 @@ impl Pd {
         }
         let mut problems = Vec::new();
         for endpoint in self.endpoints() {
-            match self.find_leader(&endpoint).await {
+            self.put_last(&endpoint);
+            let late = |_| Err(Failure::Unreachable(format!("{endpoint}: no answer in time")));
+            match timeout(MEMBER_TIME, self.find_leader(&endpoint)).await.unwrap_or_else(late) {
                 Ok(channel) => {
                     *leader = Some(channel.clone());
                     return Ok(channel);
@@ -153,6 +162,14 @@ impl Pd {
     fn endpoints(&self) -> Vec<String> {
         // Nothing panics while it is locked.
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whoever has to give up half way begins with another endpoint the next time.
+    fn put_last(&self, endpoint: &str) {
+        let mut known = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = known.iter().position(|known| known == endpoint) {
+            known[place..].rotate_left(1);
+        }
     }
 
     /// Members that were not among the endpoints may be the only ones left later.
@@ -194,7 +211,7 @@ async fn members(channel: &Channel, endpoint: &str) -> Result<Members, Failure> 
     let unreachable = |status: &tonic::Status| {
         Failure::Unreachable(format!("{endpoint} does not answer as PD does: {}", causes(status)))
     };
-    let answer = client.get_members(GetMembersRequest::default()).await;
+    let answer = within(MEMBER_TIME, client.get_members(GetMembersRequest::default())).await;
     let answer = answer.map_err(|status| unreachable(&status))?.into_inner();
     let cluster = answer.header.map(|header| header.cluster_id).unwrap_or_default();
     let leader = answer.leader.map(|leader| leader.client_urls).unwrap_or_default();
