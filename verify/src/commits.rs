@@ -228,7 +228,7 @@ async fn end(board: &Board<'_>) -> Result<Rows, String> {
         let read = read.await;
         let idle = board.cluster.in_flight() == 0 && board.cluster.locks().is_empty();
         match read {
-            Ok(rows) if idle => return stored(board, rows),
+            Ok(rows) if idle => return stored(board, &rows),
             _ if Instant::now() > until => {
                 return Err(format!("not at rest after {:?}: {:?}", board.plan.convergence, board.cluster.locks()));
             }
