@@ -237,7 +237,7 @@ async fn end(board: &Board<'_>) -> Result<Rows, String> {
     }
 }
 
-fn stored(board: &Board<'_>, read: Vec<(Bytes, Bytes)>) -> Result<Rows, String> {
+fn stored(board: &Board<'_>, read: &[(Bytes, Bytes)]) -> Result<Rows, String> {
     let rows = board.cluster.rows();
     let same = rows.iter().map(|(_, key, value)| (key, value)).eq(read.iter().map(|(key, value)| (key, value)));
     if !same {
