@@ -47,19 +47,19 @@ impl Host {
 pub struct Hosts {
     cluster: SimulatedCluster,
     timeouts: Timeouts,
-    running: RefCell<Vec<Host>>,
+    places: RefCell<Vec<Host>>,
 }
 
 impl Hosts {
     /// All processes of a plan.
     pub fn new(cluster: &SimulatedCluster, plan: &Plan) -> Self {
         let hosts = (0..plan.processes).map(|_| Host::new(cluster, plan.timeouts)).collect();
-        Self { cluster: cluster.clone(), timeouts: plan.timeouts, running: RefCell::new(hosts) }
+        Self { cluster: cluster.clone(), timeouts: plan.timeouts, places: RefCell::new(hosts) }
     }
 
     /// The process at a place.
     pub fn at(&self, place: usize) -> Host {
-        let mut hosts = self.running.borrow_mut();
+        let mut hosts = self.places.borrow_mut();
         let place = place % hosts.len();
         if hosts[place].is_dead() {
             hosts[place] = Host::new(&self.cluster, self.timeouts);
