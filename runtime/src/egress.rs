@@ -66,7 +66,7 @@ impl Egresses {
         self.lock().entry(egress.clone()).or_default().changed.subscribe()
     }
 
-    /// Records above `after`, the oldest first.
+    /// Records above `after`, the oldest first, if no other process releases any.
     pub(crate) async fn read<S: Store>(
         &self,
         store: &S,
@@ -75,7 +75,7 @@ impl Egresses {
         after: u64,
         limit: usize,
     ) -> Result<Vec<EgressRecord>, Error> {
-        if let Some(records) = self.latest(egress, after, limit) {
+        if !is_shared && let Some(records) = self.latest(egress, after, limit) {
             return Ok(records);
         }
         read_stored(&store.snapshot().await?, layout, egress, after, limit).await
@@ -95,7 +95,7 @@ impl Egresses {
 }
 
 /// Merges the records of all slots.
-async fn read_stored<P: Snapshot>(
+pub(crate) async fn read_stored<P: Snapshot>(
     snapshot: &P,
     layout: Layout,
     egress: &EgressName,
