@@ -162,7 +162,7 @@ fn what_it_cannot_have_ends_it_with_1() {
 fn a_store_that_does_not_answer_ends_it_with_1() {
     let worker = Worker::start();
     let site = site(&worker);
-    // Nobody listens there any more, and nobody else will take it while the test runs.
+    // Nobody listens there any more.
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     // Takes connections, and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
