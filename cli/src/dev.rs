@@ -78,7 +78,7 @@ pub(crate) struct Arguments {
 }
 
 /// A TiKV cluster; the directory of the embedded store is what `--data` is for.
-fn cluster(text: &str) -> Result<Location, String> {
+pub(crate) fn cluster(text: &str) -> Result<Location, String> {
     match store::url::location(text)? {
         Location::Embedded(_) => {
             Err(format!("it has to begin with {}; a directory is named by --data", store::url::TIKV))

@@ -14,12 +14,8 @@ use crate::runtime::EgressRecord;
 const LATEST_MAX: usize = 1_024;
 
 /// All egresses.
-#[derive(Debug)]
-pub(crate) struct Egresses {
-    streams: Mutex<HashMap<EgressName, Stream>>,
-    /// Nobody else releases records, so that what is in memory is all there is.
-    is_alone: bool,
-}
+#[derive(Debug, Default)]
+pub(crate) struct Egresses(Mutex<HashMap<EgressName, Stream>>);
 
 #[derive(Debug)]
 struct Stream {
@@ -36,14 +32,9 @@ impl Default for Stream {
 }
 
 impl Egresses {
-    /// Those of a runtime that has its store to itself, or not.
-    pub(crate) fn new(is_alone: bool) -> Self {
-        Self { streams: Mutex::default(), is_alone }
-    }
-
     fn lock(&self) -> MutexGuard<'_, HashMap<EgressName, Stream>> {
         // Nothing panics while it holds the lock, short of running out of memory.
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A commit released a record.
@@ -75,16 +66,13 @@ impl Egresses {
         after: u64,
         limit: usize,
     ) -> Result<Vec<EgressRecord>, Error> {
-        if !is_shared && let Some(records) = self.latest(egress, after, limit) {
+        if let Some(records) = self.latest(egress, after, limit) {
             return Ok(records);
         }
         read_stored(&store.snapshot().await?, layout, egress, after, limit).await
     }
 
     fn latest(&self, egress: &EgressName, after: u64, limit: usize) -> Option<Vec<EgressRecord>> {
-        if !self.is_alone {
-            return None;
-        }
         let streams = self.lock();
         let stream = streams.get(egress)?;
         if stream.complete_above.is_none_or(|complete| after < complete) {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use tandem_crds::problem::Problem;
 use tandem_server::flags::Flags;
 use tandem_server::process::{self, Ended, Error, chain};
 use tandem_server::settings::{self, Settings};
@@ -29,9 +30,7 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => {
             if let settings::Error::Problems(problems) = &error {
-                for problem in problems {
-                    eprintln!("{}", topology::line(problem));
-                }
+                print_all(problems);
                 return ExitCode::from(WRONG);
             }
             eprintln!("error: {}", chain(&error));
@@ -76,11 +75,15 @@ fn run(settings: &Settings) -> ExitCode {
     exit
 }
 
+fn print_all(problems: &[Problem]) {
+    for problem in problems {
+        eprintln!("{}", topology::line(problem));
+    }
+}
+
 fn failed(error: &Error) -> ExitCode {
     if let Error::Resources(topology::Error::Problems(problems)) = error {
-        for problem in problems {
-            eprintln!("{}", topology::line(problem));
-        }
+        print_all(problems);
     }
     eprintln!("error: {}", chain(error));
     ExitCode::from(if matches!(error, Error::Resources(_)) { WRONG } else { FAILED })

@@ -157,6 +157,23 @@ fn what_it_cannot_have_ends_it_with_1() {
     assert_eq!(runtime.ended(), Some(0));
 }
 
+/// A cluster that is not there is said within seconds, so that whoever runs the process can try again.
+#[test]
+fn a_store_that_does_not_answer_ends_it_with_1() {
+    let worker = Worker::start();
+    let site = site(&worker);
+    // Nobody listens there any more.
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Takes connections, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    for address in [gone, silent.local_addr().unwrap()] {
+        let store = format!("tikv://{address}/x");
+        let (status, said) = run(site.path(), &["--config", "runtime.yaml", "--store", &store]);
+        let expected = format!("error: failed to open the TiKV at {address}, prefix x: ");
+        assert!(status == Some(1) && said.contains(&expected), "{status:?} {said}");
+    }
+}
+
 #[test]
 fn the_schema_is_printed() {
     let directory = tempfile::tempdir().unwrap();

@@ -64,7 +64,7 @@ impl<S: Store> Runtime<S> {
             None => Peers::alone(topology.slots, Arc::clone(&metrics)),
         };
         let courier = Courier::new(layout, Arc::clone(&metrics), Arc::clone(&peers));
-        let egresses = Arc::new(Egresses::new(options.peers.is_none()));
+        let egresses = Arc::new(Egresses::default());
         let store_stopped = CancellationToken::new();
         let releases = Arc::new(Released {
             courier: Arc::clone(&courier),

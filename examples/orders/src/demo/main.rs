@@ -45,6 +45,10 @@ mod stored;
 const PURCHASES: &str = include_str!("../../data/cdnow-sample.txt");
 /// Functions whose state is checked.
 const FUNCTIONS: [&str; 5] = ["inventory", "payment", "order", "cart", "loyalty"];
+/// Clients that send at the same time.
+const CONNECTIONS: u16 = 64;
+/// The same where a whole cluster shares the processors with them.
+const CONNECTIONS_TIKV: u16 = 16;
 /// Instances that are read at once.
 const PAGE: usize = 1_000;
 /// Map entries that are read of an instance that has more than a page shows.
@@ -77,9 +81,9 @@ struct Options {
     /// Runtimes that share a TiKV
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
     runtimes: u16,
-    /// Clients that send at the same time
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    connections: u16,
+    /// Clients that send at the same time; 64 by default, 16 with a TiKV on the same machine
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    connections: Option<u16>,
     /// How many of the purchases become orders
     #[arg(long)]
     orders: Option<usize>,
@@ -120,7 +124,8 @@ async fn run(options: &Options) -> anyhow::Result<bool> {
     println!("orders application on {}, {}", shown.join(", "), site.store);
     let (announce, addresses) = watch::channel(addresses);
     let client = Arc::new(Client::new(addresses));
-    let connections = usize::from(options.connections);
+    let usual = if options.store.is_some() { CONNECTIONS_TIKV } else { CONNECTIONS };
+    let connections = usize::from(options.connections.unwrap_or(usual));
     drive::set_up(&client, &plan, connections).await.context("failed to set up stock and wallets")?;
     println!("{} discs in stock, {} wallets filled", thousands(plan.items.len()), thousands(plan.wallets.len()));
     println!("sending {} orders, {connections} at a time", thousands(plan.orders.len()));

@@ -124,7 +124,8 @@ impl Running {
         let mut running = Self { child, printed, http: String::new() };
         let addresses = running.until("it is ready", |_| std::fs::read(&ready).ok());
         let addresses: serde_json::Value = serde_json::from_slice(&addresses).unwrap();
-        addresses["http"].as_str().unwrap().trim_start_matches("http://").clone_into(&mut running.http);
+        let http = addresses["http"].as_str().unwrap().trim_start_matches("http://");
+        running.http.push_str(http);
         running
     }
 
