@@ -99,7 +99,7 @@ pub async fn open(location: &Location) -> Result<Opened, Error> {
     match location {
         Location::Embedded(directory) => open_embedded(directory).await.map(Opened::Embedded).map_err(failed),
         #[cfg(feature = "tikv")]
-        Location::Tikv(tikv) => TikvStore::open(&tikv.options()).await.map(Opened::Tikv).map_err(failed),
+        Location::Tikv(tikv) => Box::pin(TikvStore::open(&tikv.options())).await.map(Opened::Tikv).map_err(failed),
         #[cfg(not(feature = "tikv"))]
         Location::Tikv(_) => Err(Error::NotBuilt),
     }

@@ -53,9 +53,9 @@ impl State {
                 let store = EmbeddedStore::open(&path, Options { reserve_bytes: 0, ..Options::default() })?;
                 rows(&store).await
             }
-            Self::Cluster { location, .. } => match store::open(location).await? {
+            Self::Cluster { location, .. } => match Box::pin(store::open(location)).await? {
                 Opened::Embedded(store) => rows(&store).await,
-                Opened::Tikv(store) => rows(&store).await,
+                Opened::Tikv(store) => Box::pin(rows(&store)).await,
             },
         }
     }
@@ -63,9 +63,9 @@ impl State {
     /// Removes what is in the part of a TiKV. A directory goes by itself.
     pub(super) async fn remove(&self) -> anyhow::Result<()> {
         let Self::Cluster { location, .. } = self else { return Ok(()) };
-        match store::open(location).await? {
+        match Box::pin(store::open(location)).await? {
             Opened::Embedded(store) => remove(&store).await,
-            Opened::Tikv(store) => remove(&store).await,
+            Opened::Tikv(store) => Box::pin(remove(&store)).await,
         }
     }
 }
