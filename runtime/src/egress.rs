@@ -66,7 +66,7 @@ impl Egresses {
         after: u64,
         limit: usize,
     ) -> Result<Vec<EgressRecord>, Error> {
-        if !is_shared && let Some(records) = self.latest(egress, after, limit) {
+        if let Some(records) = self.latest(egress, after, limit) {
             return Ok(records);
         }
         read_stored(&store.snapshot().await?, layout, egress, after, limit).await
