@@ -2,9 +2,9 @@
 //!
 //! | module | concept |
 //! | --- | --- |
-//! | [`link`] | one stream to one of them, and what is under way on it |
-//! | [`serve`] | what another one asks of this one |
-//! | [`wire`] | from frames to our own types and back |
+//! | `link` | one stream to one of them, and what is under way on it |
+//! | `serve` | what another one asks of this one |
+//! | `wire` | from frames to our own types and back |
 //!
 //! **Invariant:** nothing here decides anything. A request whose stream ends is run here, with the same request id; a
 //! message whose hint is lost is found in the store.

@@ -24,7 +24,7 @@ pub struct Flags {
     /// The configuration: YAML, see --print-schema. Paths in it are relative to its directory.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where state lives: tikv://HOST:PORT[,HOST:PORT][/PREFIX], or a directory for the embedded store.
+    /// Where state lives: `tikv://HOST:PORT[,HOST:PORT][/PREFIX]`, or a directory for the embedded store.
     #[arg(long, value_name = "STORE")]
     pub store: Option<String>,
     /// Where requests come in.
