@@ -1,6 +1,6 @@
 # The commands of this repository. `make help` lists them.
 
-.PHONY: help demo test soak tikv tikv-down lint fmt bench instructions docs generate
+.PHONY: help demo test soak tikv tikv-down lint fmt bench bench-tikv instructions docs generate
 .DEFAULT_GOAL := help
 
 help: ## Lists the commands.
@@ -42,9 +42,18 @@ fmt: ## Formats the code.
 	cargo fmt --all
 	@if command -v gofmt >/dev/null 2>&1; then gofmt -w e2e; fi
 
+# The page is made from the figures of both stores, whichever was measured now.
+BENCH_PAGE = target/release/tandem-bench $(foreach file,$(wildcard docs/benchmarks.json docs/benchmarks-tikv.json),--from $(file)) --page docs
+
 bench: ## Measures Tandem beside bare transactions and PostgreSQL (25 minutes), and writes docs/benchmarks.md anew.
 	@cargo build --release -p tandem-bench
-	@target/release/tandem-bench --json docs/benchmarks.json --page docs
+	@target/release/tandem-bench --json docs/benchmarks.json
+	@$(BENCH_PAGE)
+
+bench-tikv: ## Measures Tandem on three test stores beside bare tikv-client (15 minutes), and writes docs/benchmarks.md anew.
+	@cargo build --release -p tandem-bench
+	@target/release/tandem-bench t1 t2 t3 --json docs/benchmarks-tikv.json
+	@$(BENCH_PAGE)
 
 instructions: ## Counts the instructions of hot code under Valgrind; fails where they grew. UPDATE=1 accepts what there is.
 	@tools=$$(./ci/tools.sh instructions) && PATH="$$tools$$PATH" && cargo run --quiet -p tandem-instructions -- $(if $(UPDATE),--update)

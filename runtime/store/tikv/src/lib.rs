@@ -16,6 +16,7 @@
 //! | [`TikvStore`], `open` | the store on a real cluster, and what is checked first |
 //! | [`Remote`] | the real cluster |
 //! | `housekeeping`, `tls` | locks of the dead, old history, certificates |
+//! | `bare` | plain transactions of the crate, for benchmarks to compare with |
 //! | [`options`] | how to reach it, and which part of it is ours |
 //! | [`stats`] | what was done, in numbers |
 //! | `simulated` | a cluster in memory with faults from a seed; a feature, for tests |
@@ -46,3 +47,5 @@ mod validate;
 
 pub use open::TikvStore;
 pub use remote::Remote;
+#[cfg(feature = "bare")]
+pub use remote::bare;
