@@ -359,11 +359,18 @@ impl Host {
         self.changed.notify_waiters();
     }
 
+    /// Whether workers with these interfaces can go on with what those before them stored.
+    fn check_states(&self, interfaces: &HashMap<FunctionName, Interface>) -> Result<(), welcome::Refusal> {
+        let inner = self.lock();
+        let known = interfaces.iter().filter_map(|(name, now)| Some((name, inner.told.get(name)?, now)));
+        known.into_iter().try_for_each(|(name, before, now)| welcome::check_stored(name, before, now))
+    }
+
     /// Notes why a worker is not connected.
-    fn note_problem(&self, endpoint: &Endpoint, functions: &[FunctionName], reason: WorkerDrop, message: &str) {
+    fn note_problem(&self, endpoint: &Endpoint, functions: &[FunctionName], reason: &str, message: &str) {
         let mut inner = self.lock();
         for function in functions {
-            let problem = WorkerProblem { reason: <&str>::from(reason).to_owned(), message: message.to_owned() };
+            let problem = WorkerProblem { reason: reason.to_owned(), message: message.to_owned() };
             inner.problems.insert((function.clone(), endpoint.revision.clone()), problem);
         }
     }

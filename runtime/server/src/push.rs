@@ -64,9 +64,16 @@ struct Report {
     #[serde(flatten)]
     applied: Applied,
     member: String,
-    /// Whether it takes requests.
-    ready: bool,
+    store: StoreReport,
     functions: Vec<FunctionReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct StoreReport {
+    /// Whether it answers, so that requests are taken.
+    ready: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -105,7 +112,9 @@ impl Desk {
         let functions: BTreeMap<_, _> = runtime.workers();
         let functions = functions.into_iter().map(|(name, revisions)| FunctionReport { name, revisions }).collect();
         let applied = Applied::clone(&self.applied());
-        Report { applied, member: self.member.clone(), ready: runtime.is_ready(), functions }
+        let ready = runtime.is_ready();
+        let problem = (!ready).then_some("the store does not answer, or the runtime is shutting down");
+        Report { applied, member: self.member.clone(), store: StoreReport { ready, problem }, functions }
     }
 }
 

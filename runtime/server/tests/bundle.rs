@@ -136,7 +136,8 @@ fn workers_of_each_revision_are_reported() {
     let (far, slow) = (&report["functions"][0], &report["functions"][1]);
     assert_eq!((far["name"].as_str(), slow["name"].as_str()), (Some("far"), Some("slow")));
     assert_eq!(far["revisions"][0]["revision"], "new");
-    assert_eq!(far["revisions"][1]["problem"]["reason"], "unreachable");
+    assert_eq!(report["store"], serde_json::json!({"ready": true}));
+    assert_eq!(far["revisions"][1]["problem"]["reason"], "Unreachable");
     assert_eq!(far["revisions"][1]["workersReady"], 0);
     let expected = serde_json::json!({"revision": "", "workersReady": 1, "invocations": 1, "failures": 0});
     assert_eq!(slow["revisions"][0], expected);

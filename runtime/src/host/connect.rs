@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use super::http::HttpWorker;
 use super::link::{Link, Nonsense};
+use super::welcome::Refusal;
 use super::worker::{Transport, Worker};
 use super::{Host, frames, welcome};
 use crate::dial::Incoming;
@@ -45,7 +46,7 @@ pub(super) enum Ended {
     #[error("{0}")]
     Unreachable(String),
     #[error("its welcome does not fit: {0}")]
-    Refused(String),
+    Refused(Refusal),
     #[error("the stream ended: {0}")]
     Closed(String),
     #[error("it broke the protocol: {0}")]
@@ -53,6 +54,16 @@ pub(super) enum Ended {
 }
 
 impl Ended {
+    /// The same in a word for whoever rolls out workers.
+    fn problem(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "Unreachable",
+            Self::Refused(refusal) => refusal.reason,
+            Self::Closed(_) => "Disconnected",
+            Self::Nonsense(_) => "ProtocolBroken",
+        }
+    }
+
     fn reason(&self) -> WorkerDrop {
         match self {
             Self::Unreachable(_) => WorkerDrop::Unreachable,
@@ -95,7 +106,7 @@ async fn keep_all(host: Arc<Host>, endpoint: Endpoint, functions: Vec<FunctionNa
             Err(error) => {
                 let message = format!("its name cannot be looked up: {error}");
                 if streams.is_empty() {
-                    host.note_problem(&endpoint, &functions, WorkerDrop::Unreachable, &message);
+                    host.note_problem(&endpoint, &functions, "Unreachable", &message);
                 }
                 if message != last_warning {
                     warn!(url = endpoint.url, "no workers: {message}");
@@ -173,7 +184,7 @@ async fn keep_stream(
                 if !is_starting && text != last_warning {
                     warn!(url = endpoint.url, reason = <&str>::from(reason), "no connection to worker: {text}");
                 }
-                host.note_problem(&endpoint, &functions, reason, &text);
+                host.note_problem(&endpoint, &functions, ended.problem(), &text);
                 let was_connected = matches!(ended, Ended::Closed(_) | Ended::Nonsense(_));
                 if !was_connected {
                     for function in &functions {
@@ -232,10 +243,11 @@ pub(super) async fn run_link(
         () = stop.cancelled() => return Ok(()),
         first = timeout(WELCOME_TIME_MAX, incoming.next()) => first,
     };
-    let first = first.map_err(|_| Ended::Refused("it did not say welcome in time".to_owned()))?;
+    let first = first.map_err(|_| Ended::Refused(Refusal::other("it did not say welcome in time")))?;
     let (welcome, rest) = split_welcome(first)?;
     let (sdk, credit, follows) = (welcome.sdk.clone(), welcome.credit.max(1), welcome.follows);
     let interfaces = welcome::check(&host.topology(), functions, welcome).map_err(Ended::Refused)?;
+    host.check_states(&interfaces).map_err(Ended::Refused)?;
     let link = Link::new(frames, follows);
     let worker = Worker::new(endpoint.revision.clone(), interfaces, credit, Transport::Link(Arc::clone(&link)));
     info!(sdk, credit, functions = functions.len(), "worker connected");
@@ -310,13 +322,13 @@ fn split_welcome(
 ) -> Result<(wire::Welcome, Vec<wire::WorkerFrame>), Ended> {
     let message = match first {
         Some(Ok(message)) => message,
-        Some(Err(status)) => return Err(Ended::Refused(status.message().to_owned())),
-        None => return Err(Ended::Refused("it closed the stream without a welcome".to_owned())),
+        Some(Err(status)) => return Err(Ended::Refused(Refusal::other(status.message()))),
+        None => return Err(Ended::Refused(Refusal::other("it closed the stream without a welcome"))),
     };
     let mut frames = message.frames.into_iter();
     match frames.next().and_then(|frame| frame.frame) {
         Some(wire::worker_frame::Frame::Welcome(welcome)) => Ok((welcome, frames.collect())),
-        Some(_) | None => Err(Ended::Refused("its first frame is not a welcome".to_owned())),
+        Some(_) | None => Err(Ended::Refused(Refusal::other("its first frame is not a welcome"))),
     }
 }
 

@@ -64,7 +64,8 @@ pub struct RevisionReport {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerProblem {
-    /// One word: `unreachable`, `handshake`, `protocol`, `disconnected`.
+    /// One word: `Unreachable`, `Disconnected`, `ProtocolBroken`, or why the handshake was refused: `HandlersDiffer`,
+    /// `StateIncompatible`, `HandshakeRefused`.
     pub reason: String,
     /// For people.
     pub message: String,

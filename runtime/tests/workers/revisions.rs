@@ -7,11 +7,12 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use tandem_model::outcome::Outcome;
 use tandem_model::topology::{Endpoint, Protocol, Topology};
+use tandem_proto::function::v1alpha1 as wire;
 use tandem_runtime::dial::{Dial, Incoming, Outgoing, Tcp};
 use tandem_runtime::runtime::{Options, RevisionReport};
 use tandem_store::memory::MemoryStore;
 
-use crate::fake::{Fake, finished};
+use crate::fake::{Fake, finished, good_welcome};
 use crate::script::{Step, node};
 use crate::stage::{Stage, Worker, end_of, eventually};
 use crate::{node_name, with_node_on};
@@ -93,7 +94,7 @@ async fn when_no_worker_of_a_revision_is_there_the_other_one_takes_its_flows() {
     let stage = Stage::of(MemoryStore::new(), Options::default(), weighted(both, &[("a", 1), ("b", 99)])).await;
     run_flows(&stage).await;
     eventually("the problem is told", async || report(&stage, "b").problem.is_some()).await;
-    assert_eq!(report(&stage, "b").problem.unwrap().reason, "unreachable");
+    assert_eq!(report(&stage, "b").problem.unwrap().reason, "Unreachable");
     assert_eq!(report(&stage, "a").problem, None);
 }
 
@@ -105,6 +106,29 @@ async fn failures_of_each_revision_are_counted_and_rejections_are_none() {
     }
     let report = report(&stage, "");
     assert_eq!((report.invocations, report.failures, report.workers_ready), (2, 1, 1));
+}
+
+// To see it fail: leave out `Host::check_states`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revision_that_cannot_read_what_is_stored_is_refused() {
+    let good = Worker::start().await;
+    let (old, _) = counting().await;
+    let new = Fake::start(|mut peer| async move {
+        let mut welcome = good_welcome();
+        welcome.functions[0].states[0].kind = wire::StateKind::Map.into();
+        peer.welcome(welcome).await;
+        while peer.next().await.is_some() {}
+    })
+    .await;
+    let old_only = with_node_on(&good, vec![of_revision(&old.endpoint, "a")]);
+    let both = with_node_on(&good, vec![of_revision(&old.endpoint, "a"), of_revision(&new.endpoint, "b")]);
+    let stage = Stage::of(MemoryStore::new(), Options::default(), weighted(old_only, &[("a", 100)])).await;
+    until_ready(&stage, "a", 1).await;
+    stage.runtime.set_topology(weighted(both, &[("a", 0), ("b", 100)]));
+    eventually("the problem is told", async || report(&stage, "b").problem.is_some()).await;
+    let problem = report(&stage, "b").problem.unwrap();
+    assert_eq!((problem.reason.as_str(), report(&stage, "b").workers_ready), ("StateIncompatible", 0), "{problem:?}");
+    assert!(problem.message.contains("state value is Map, and Value in the workers before it"), "{problem:?}");
 }
 
 /// A name whose workers the test chooses.
