@@ -45,6 +45,8 @@ pub(super) enum Broken {
     Lost(Cause),
     /// Rows that it read have changed: going on would be in vain.
     Stale(Vec<bytes::Bytes>),
+    /// It came upon something that runtimes fight over, and has to have its turn there first.
+    Turns,
     /// Calls of the flow wait for each other in a ring.
     Ring,
     /// The store could not answer.

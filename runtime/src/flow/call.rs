@@ -65,9 +65,8 @@ impl<S: Store> Attempt<'_, S> {
                 CallEnd::Broken(Broken::Failure { cause, .. } | Broken::Lost(cause)) => {
                     CallStatus::Failed(cause.detail.clone())
                 }
-                CallEnd::Broken(Broken::Ring | Broken::Stale(_) | Broken::Store(_)) | CallEnd::Discarded => {
-                    CallStatus::Stopped
-                }
+                CallEnd::Broken(Broken::Ring | Broken::Turns | Broken::Stale(_) | Broken::Store(_))
+                | CallEnd::Discarded => CallStatus::Stopped,
             };
             let was_discarded = self.tree().is_discarded(call);
             if matches!(end, CallEnd::Rejected(_)) {
@@ -157,8 +156,15 @@ impl<S: Store> Attempt<'_, S> {
 
     /// Takes the turn on an instance that is fought over, and then moves the view to the present, so that what the
     /// flows before it did is seen. A flow of isolation Snapshot keeps its one snapshot, so it would gain nothing.
+    ///
+    /// If several runtimes fight over it, the present of this one is not enough: the flow begins again, once it has its
+    /// turns on everything that it came upon.
     async fn wait_if_contended(&self, instance: &Instance) -> Result<(), Broken> {
         let gains = self.isolation == Isolation::Serializable;
+        if gains && self.engine.turns.is_shared(instance, Instant::now()) {
+            let begins_again = !self.held.has_asked(instance) && self.held.may_begin_again();
+            return if begins_again { Err(Broken::Turns) } else { Ok(()) };
+        }
         if !gains || !self.engine.turns.is_contended(instance, Instant::now()) {
             return Ok(());
         }
