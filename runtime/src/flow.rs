@@ -339,11 +339,13 @@ impl<S: Store> Flow<S> {
             }),
         };
         memory.calls = attempt.traces();
+        let lacks_turns = attempt.lacks_turns();
         let (mut reads, tree) = attempt.into_parts();
         memory.tree = Some(tree);
         match ended {
             Err(step) => step,
             Ok(End::Broken(broken)) => step_of(broken),
+            Ok(_) if lacks_turns && held.may_begin_again() => Step::Turns,
             Ok(End::Rejected(cause)) if self.isolation == Isolation::ReadOnly => {
                 Step::Left(self.left_read_only(Outcome::Rejected, Some(cause), None, memory))
             }
@@ -574,7 +576,6 @@ fn step_of(broken: Broken) -> Step {
         Broken::Lost(cause) => Step::Lost(cause),
         Broken::Stale(rows) => Step::Conflict(Conflict { blame: order::instances(&rows), ..Conflict::default() }),
         Broken::Ring => Step::Conflict(Conflict { sequential: true, ..Conflict::default() }),
-        Broken::Turns => Step::Turns,
         Broken::Store(error) => Step::Refused(error.to_string()),
     }
 }

@@ -15,7 +15,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tandem_model::ids::Instance;
@@ -35,6 +35,8 @@ pub(crate) const SHARED_WAIT_MAX: Duration = Duration::from_secs(2);
 pub(crate) const TURN_HELD_MAX: Duration = Duration::from_secs(1);
 /// Commits that have to fail between runtimes within [`CONTENDED_FOR`] before an instance is taken in turn by all.
 const SHARED_AFTER: u32 = 2;
+/// How long flows may join those of their runtime that have a turn at another one.
+const JOINED_FOR: Duration = Duration::from_millis(50);
 /// How often a flow begins again because it came upon something else that is taken in turn.
 const BEGUN_AGAIN_MAX: u32 = 3;
 /// How long an instance counts as contended after the last attempt it cost.
@@ -57,6 +59,8 @@ struct Inner {
     waits: HashMap<Ticket, HashSet<Instance>>,
     contended: HashMap<Instance, Instant>,
     shared: HashMap<Instance, Shared>,
+    /// Turns at other runtimes that flows of this one have.
+    elsewhere: HashMap<Instance, (Weak<Claimed>, Instant)>,
 }
 
 /// What is known of an instance that cost a commit because of another runtime.
@@ -127,7 +131,7 @@ pub(crate) struct Held {
     /// Turns that have been passed on before the commit has come to its end.
     sealed: Mutex<Vec<Instance>>,
     /// Turns at other runtimes.
-    elsewhere: Mutex<Vec<Claimed>>,
+    elsewhere: Mutex<Vec<(Instance, Arc<Claimed>)>>,
     /// What it has asked for, whether it got it or not.
     asked: Mutex<Vec<Instance>>,
     begun_again: AtomicU32,
@@ -312,9 +316,21 @@ impl Held {
         }
     }
 
-    /// Keeps a turn at another runtime.
-    pub(crate) fn keep(&self, claimed: Claimed) {
-        lock(&self.elsewhere).push(claimed);
+    /// Keeps a turn at another runtime. Others may join for a while.
+    pub(crate) fn keep(&self, instance: &Instance, claimed: Claimed) {
+        let claimed = Arc::new(claimed);
+        let until = Instant::now() + JOINED_FOR;
+        self.turns.lock().elsewhere.insert(instance.clone(), (Arc::downgrade(&claimed), until));
+        lock(&self.elsewhere).push((instance.clone(), claimed));
+    }
+
+    /// Shares the turn at another runtime with those of this one who have it, if there are any.
+    pub(crate) fn join(&self, instance: &Instance) -> bool {
+        let now = Instant::now();
+        let there = self.turns.lock().elsewhere.get(instance).filter(|(_, until)| now < *until).cloned();
+        let Some(claimed) = there.and_then(|(claimed, _)| claimed.upgrade()) else { return false };
+        lock(&self.elsewhere).push((instance.clone(), claimed));
+        true
     }
 
     /// Notes that it has asked for a turn that is agreed on between runtimes.
@@ -375,8 +391,14 @@ impl Held {
             self.turns.settle(&instance);
         }
         lock(&self.asked).clear();
-        let elsewhere = std::mem::take(&mut *lock(&self.elsewhere));
-        drop(elsewhere);
+        for (instance, claimed) in std::mem::take(&mut *lock(&self.elsewhere)) {
+            // If it was the last one, the turn is over.
+            drop(claimed);
+            let mut inner = self.turns.lock();
+            if inner.elsewhere.get(&instance).is_some_and(|(claimed, _)| claimed.strong_count() == 0) {
+                inner.elsewhere.remove(&instance);
+            }
+        }
     }
 
     /// Passes all turns on to flows of this runtime: they see what was sealed. Those of others have theirs, and what is
@@ -610,5 +632,59 @@ mod tests {
         drop(second_place);
         late.await;
         assert!(third.holds(&instance("a")) && !second.holds(&instance("a")));
+    }
+
+    // To see it fail: let `Inner::grant_next` look at nobody's kind.
+    #[tokio::test(start_paused = true)]
+    async fn a_flow_of_another_runtime_has_its_turn_when_all_before_it_is_settled() {
+        let turns = Turns::default();
+        let [first, second, foreign] = [1, 2, 3].map(|ticket| turns.held(Ticket(ticket)));
+        take(&first, &instance("a")).await;
+        let behind = second.line_up(&instance("a")).unwrap();
+        first.sealed(true);
+        // The next one of this runtime has its turn at once.
+        second.wait(behind).await;
+        let a = instance("a");
+        let mut taking = Box::pin(foreign.take_for_another(&a, TURN_HELD_MAX));
+        assert!(futures_util::poll!(&mut taking).is_pending());
+        second.sealed(true);
+        assert!(futures_util::poll!(&mut taking).is_pending());
+        drop(second);
+        assert!(futures_util::poll!(&mut taking).is_pending());
+        drop(first);
+        assert_eq!(taking.await, Taking::Waited);
+        drop(foreign);
+        assert!(turns.lock().lines.is_empty() && turns.lock().waits.is_empty());
+    }
+
+    // To see it fail: let `Held::wait` wait without `take_back`.
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_is_not_given_back_is_passed_on() {
+        let turns = Turns::default();
+        let (lost, entry) = (turns.held(Ticket(1)), turns.held(Ticket(2)));
+        assert_eq!(lost.take_for_another(&instance("a"), TURN_HELD_MAX).await, Taking::AtOnce);
+        let started = Instant::now();
+        take(&entry, &instance("a")).await;
+        assert_eq!(started.elapsed(), TURN_HELD_MAX);
+        // Whoever is there with its entry stays.
+        let next = turns.held(Ticket(3));
+        assert_eq!(next.take_for_another(&instance("a"), 3 * TURN_HELD_MAX).await, Taking::Late);
+        assert!(entry.holds(&instance("a")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_is_shared_once_it_has_cost_several_commits_in_a_short_time() {
+        let (turns, a) = (Turns::default(), instance("a"));
+        let fails = || turns.mark_between(&a, Instant::now());
+        let is_shared = || turns.is_shared(&a, Instant::now());
+        fails();
+        assert!(!is_shared());
+        tokio::time::advance(CONTENDED_FOR).await;
+        fails();
+        assert!(!is_shared());
+        fails();
+        assert!(is_shared());
+        tokio::time::advance(CONTENDED_FOR).await;
+        assert!(!is_shared());
     }
 }

@@ -5,6 +5,10 @@
 //! turn at its owner: in the order of instances, with nothing held meanwhile, and given back only when the commit is
 //! durable. The next one then opens its view, and sees it.
 //!
+//! A turn at another runtime is for a group of flows of this one: those that come to it while it is there share it, one
+//! behind the other on what is sealed, so that one commit carries many of them (the idea is that of cohort locks: Dice,
+//! Marathe and Shavit, 2012).
+//!
 //! **Invariant:** as for all turns, this decides speed and never correctness. Whoever does not get its turn in time, or
 //! cannot ask for it, runs without.
 
@@ -69,14 +73,15 @@ impl<S: Store> Flow<S> {
             return held.try_take(instance).await;
         }
         held.asked(instance);
-        if !engine.peers.is_elsewhere(slot) {
-            return held.take_shared(instance).await;
+        held.take_shared(instance).await;
+        if !engine.peers.is_elsewhere(slot) || held.join(instance) {
+            return;
         }
         let what = match engine.peers.claim(slot, instance, SHARED_WAIT_MAX) {
             None => Asked::Unreachable,
             Some(claim) => match claim.answered(SHARED_WAIT_MAX).await {
                 Claiming::Granted { claimed, waited } => {
-                    held.keep(claimed);
+                    held.keep(instance, claimed);
                     if waited {
                         engine.turns.mark_shared(instance, Instant::now());
                     }

@@ -1,5 +1,6 @@
 //! Instances that flows of all pods touch: nobody is to run until it has no attempts left.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -14,6 +15,8 @@ use crate::script::{Step, To, node};
 const WAY: Duration = Duration::from_millis(2);
 /// Clients of each pod.
 const CLIENTS: usize = 6;
+/// Calls, one after the other, that make a flow slow.
+const SLOW: usize = 40;
 /// Requests of each client, one after the other.
 const EACH: usize = 12;
 
@@ -35,7 +38,6 @@ fn turns(pods: &[Pod<Far>], what: &str) -> u64 {
     pods.iter().map(|pod| pod.figure(&format!(r#"turns_asked_total{{reason="{what}"}}"#))).sum()
 }
 
-// To see it fail: let `Turns::is_shared` be false for all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn flows_of_all_pods_that_touch_the_same_two_instances_all_commit() {
     let pods = pods().await;
@@ -64,4 +66,28 @@ async fn flows_of_all_pods_that_touch_the_same_two_instances_all_commit() {
     }
     assert!(turns(&pods, "granted") > 0);
     assert_eq!(turns(&pods, "unreachable"), 0);
+}
+
+// To see it fail: let `Turns::is_shared` be false for all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_flow_commits_while_fast_ones_of_another_pod_never_let_go() {
+    let pods = pods().await;
+    let [one, two] = pods.several::<2>().await;
+    let (hot, entry) = (one.own_key(0), two.own_key(0));
+    let done = AtomicBool::new(false);
+    let fast = async || {
+        while !done.load(Ordering::Relaxed) {
+            assert_eq!(one.ask(node(&hot, vec![Step::Add(1)])).await.record.outcome, Outcome::Committed);
+        }
+    };
+    let slow = async {
+        let cold = node("cold", vec![Step::Read]);
+        let steps = vec![Step::Call(node(&hot, vec![Step::Add(1)])), Step::Repeat(SLOW, cold)];
+        let ended = two.ask(node(&entry, steps)).await;
+        done.store(true, Ordering::Relaxed);
+        ended.record
+    };
+    let (record, ..) = tokio::join!(slow, fast(), fast());
+    assert_eq!(record.outcome, Outcome::Committed, "{:?}", record.cause);
+    assert_eq!((turns(&[two], "granted"), one.figure("turns_given_total")), (1, 1));
 }
