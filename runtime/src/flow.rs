@@ -452,10 +452,12 @@ impl<S: Store> Flow<S> {
         };
         self.was_sealed.store(true, Ordering::Relaxed);
         // Whoever is next sees what was sealed, and need not wait for the disk, unless it is elsewhere.
-        held.into_iter().for_each(|held| held.sealed(self.engine.partition.is_shared()));
+        if let Some(held) = held {
+            held.sealed(self.engine.partition.is_shared());
+        }
         let sealed =
             if works(Mechanism::NoCancelAfterSealing) { Ok(sealed.await) } else { self.unless_cancelled(sealed).await };
-        held.into_iter().for_each(Held::give_back);
+        held.inspect(|held| held.give_back());
         let Ok(sealed) = sealed else { return Step::Decided(Outcome::Cancelled, cancelled()) };
         match sealed {
             Ok(Sealed::Durable) => Step::Left(Left::Ended(record)),
