@@ -51,7 +51,7 @@ async fn flows_of_all_pods_that_touch_the_same_two_instances_all_commit() {
             let mut outcomes = Vec::new();
             for _ in 0..EACH {
                 // Half of them go the other way round.
-                let to = if number % 2 == 0 { both(one, other, &entry) } else { both(other, one, &entry) };
+                let to = if number.is_multiple_of(2) { both(one, other, &entry) } else { both(other, one, &entry) };
                 outcomes.push(pod.ask(to).await.record.outcome);
             }
             outcomes
