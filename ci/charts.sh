@@ -11,7 +11,7 @@ KUBERNETES=1.36.0
 find_helm() {
   if [ -n "${HELM:-}" ]; then echo "$HELM"; return; fi
   if command -v helm; then return; fi
-  ls -1d "${XDG_CACHE_HOME:-$HOME/.cache}"/tandem/kubernetes/*/helm 2>/dev/null | sort -V | tail -n 1
+  find "${XDG_CACHE_HOME:-$HOME/.cache}/tandem/kubernetes" -name helm -type f -perm -u+x 2>/dev/null | sort -V | tail -n 1 || true
 }
 
 HELM="$(find_helm)"
@@ -93,9 +93,7 @@ determinism() {
 
 # Metrics that alerts and dashboards name exist, and every alert has a chapter.
 metrics() {
-  local pages=(docs/src/reference/metrics.md)
-  [ ! -f docs/src/reference/operator-metrics.md ] || pages+=(docs/src/reference/operator-metrics.md)
-  grep -hoE '\btandem_(runtime|operator)_[a-z_]+' "${pages[@]}" | sort -u > "$scratch/known"
+  grep -hoE '\btandem_(runtime|operator)_[a-z_]+' docs/src/reference/*metrics*.md | sort -u > "$scratch/known"
   grep -rhoE '\btandem_(runtime|operator)_[a-z_]+' charts/tandem/alerts charts/tandem/dashboards |
     sed -E 's/_(bucket|sum|count)$//' | sort -u > "$scratch/used"
   local unknown; unknown="$(comm -23 "$scratch/used" "$scratch/known")"
@@ -106,6 +104,14 @@ metrics() {
   done
   for dashboard in charts/tandem/dashboards/*.json; do
     python3 -c 'import json, sys; json.load(open(sys.argv[1]))' "$dashboard" || fail "$dashboard is no JSON"
+  done
+}
+
+# The page on security names every resource that the operator has rights on.
+documentation() {
+  local resource
+  for resource in $(grep -hoE 'resources: \[[a-z/]+\]' charts/tandem/templates/_rules.tpl charts/tandem/templates/rbac.yaml | sed -E 's/.*\[(.*)\]/\1/' | sort -u); do
+    grep -qF "\`$resource\`" docs/src/security.md || fail "docs/src/security.md says nothing of the right on $resource"
   done
 }
 
@@ -132,6 +138,7 @@ refusals
 rights
 determinism
 metrics
+documentation
 dashboards
 definitions
 if [ "$failures" -gt 0 ]; then echo "$failures checks of the charts failed" >&2; exit 1; fi
