@@ -96,7 +96,8 @@ pub struct Embedded {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Tikv {
-    /// Where its placement drivers (PD) listen, as `HOST:PORT`. One that answers is enough; it names the others.
+    /// Where its placement drivers (PD) listen, as `HOST:PORT`. One that answers is enough; it names the others. A change
+    /// counts at once, without a restart.
     #[schemars(required, length(min = 1, max = 16), inner(length(min = 1, max = 255)))]
     pub endpoints: Option<Vec<String>>,
     /// What all keys of this installation begin with; `tandem` by default. Two installations on one cluster must not share

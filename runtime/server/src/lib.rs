@@ -13,6 +13,7 @@
 //! | [`store`] | opens the store that is asked for; the one place where it is decided which it is |
 //! | [`topology`] | resources compiled, with the topology of the last run remembered |
 //! | [`watch`] | notices that files have changed |
+//! | [`reconfigure`] | what a change of the file means while it runs |
 //! | [`serving`] | the runtime and its ports |
 //! | [`signals`] | requests to end |
 //! | [`process`] | all of it together, from the first line of the log to the last |
@@ -23,6 +24,7 @@ pub mod configuration;
 pub mod files;
 pub mod flags;
 pub mod process;
+pub mod reconfigure;
 pub mod serving;
 pub mod settings;
 pub mod signals;

@@ -14,6 +14,8 @@ use tandem_store::Store;
 use tracing::{error, info, warn};
 
 use crate::configuration::LogFormat;
+use crate::flags::Flags;
+use crate::reconfigure::Reconfigure;
 use crate::serving::{self, Listeners, Port, Serving};
 use crate::settings::{Peers, Settings};
 use crate::signals::{Signals, Stop};
@@ -78,8 +80,8 @@ pub enum Error {
     Kept(#[from] topology::KeptError),
 }
 
-/// Runs until it is told to end.
-pub async fn run(settings: &Settings) -> Result<Ended, Error> {
+/// Runs until it is told to end. The flags say which file of settings is looked at again when it changes.
+pub async fn run(settings: &Settings, flags: &Flags) -> Result<Ended, Error> {
     let format = match settings.log_format {
         LogFormat::Auto => telemetry::Format::Auto,
         LogFormat::Text => telemetry::Format::Text,
@@ -95,10 +97,15 @@ pub async fn run(settings: &Settings) -> Result<Ended, Error> {
         _ = signals.received() => Ok(Ended::Drained),
         prepared = prepare(settings) => {
             let Prepared { opened, rest } = prepared?;
+            let configured = |set_endpoints| Reconfigure::new(flags, settings, set_endpoints);
             match opened {
-                Opened::Embedded(store) => serve(store, settings, rest, &mut signals).await,
+                Opened::Embedded(store) => serve(store, settings, rest, configured(Box::new(|_| ())), &mut signals).await,
                 #[cfg(feature = "tikv")]
-                Opened::Tikv(store) => serve(store, settings, rest, &mut signals).await,
+                Opened::Tikv(store) => {
+                    let cluster = store.cluster().clone();
+                    let set_endpoints = Box::new(move |endpoints: &[String]| cluster.set_endpoints(endpoints));
+                    Box::pin(serve(store, settings, rest, configured(set_endpoints), &mut signals)).await
+                }
             }
         }
     }
@@ -165,7 +172,13 @@ fn kept(settings: &Settings) -> Result<Option<PathBuf>, Error> {
 }
 
 /// Serves a store until it is told to end.
-async fn serve<S: Store>(store: S, settings: &Settings, rest: Rest, signals: &mut Signals) -> Result<Ended, Error> {
+async fn serve<S: Store>(
+    store: S,
+    settings: &Settings,
+    rest: Rest,
+    mut reconfigure: Reconfigure<'_>,
+    signals: &mut Signals,
+) -> Result<Ended, Error> {
     let Rest { listeners, peers, mut watch, source, compiled, kept } = rest;
     let Compiled { mut application, topology, warnings } = compiled;
     warn_all(&warnings);
@@ -184,6 +197,7 @@ async fn serve<S: Store>(store: S, settings: &Settings, rest: Rest, signals: &mu
             biased;
             stop = signals.received() => return Ok(drain(&serving, settings.drain_grace, stop, signals).await),
             () = serving.runtime().store_stopped() => return Err(Error::StoreStopped),
+            () = reconfigure.changed() => reconfigure.apply(),
             () = watch.changed() => reload(&serving, &source, &mut application, kept.as_deref()),
         }
     }
