@@ -36,7 +36,12 @@ fn pages() -> Vec<PathBuf> {
     for page in ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"] {
         pages.push(root.join(page));
     }
-    let besides = ["e2e/tikv/README.md", "examples/gitops/README.md", "examples/orders/README.md", "examples/transfers/README.md"];
+    let besides = [
+        "e2e/tikv/README.md",
+        "examples/gitops/README.md",
+        "examples/orders/README.md",
+        "examples/transfers/README.md",
+    ];
     for beside in besides {
         pages.push(root.join(beside));
     }

@@ -1,5 +1,5 @@
-// Package gitops holds what the samples in examples/gitops say of every kind of status to what must be said, with the engines that the
-// tools use: the Lua interpreter of Argo CD, the evaluator of Flux, and kstatus.
+// Package gitops judges samples and charts with the engines of the tools that read them. Alerts and dashboards: the parser of Prometheus.
+// What the samples in examples/gitops say of every kind of status: the Lua interpreter of Argo CD, the evaluator of Flux, and kstatus.
 package gitops
 
 import (
