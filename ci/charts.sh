@@ -125,6 +125,15 @@ dashboards() {
   done
 }
 
+# The charts have the version of the code.
+versions() {
+  local version; version="$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' Cargo.toml)"
+  local chart
+  for chart in charts/*/Chart.yaml; do
+    [ "$(grep -cE "^(version|appVersion): $version\$" "$chart")" = 2 ] || fail "$chart has another version than the code, $version"
+  done
+}
+
 definitions() {
   render tandem-crds tandem-crds tandem-system > "$scratch/definitions.yaml"
   local count; count="$(grep -c '^kind: CustomResourceDefinition$' "$scratch/definitions.yaml")"
@@ -141,5 +150,6 @@ metrics
 documentation
 dashboards
 definitions
+versions
 if [ "$failures" -gt 0 ]; then echo "$failures checks of the charts failed" >&2; exit 1; fi
 echo "the charts are right"
