@@ -110,9 +110,10 @@ fn bounds_of_schema_and_compiler_are_the_same() {
         }
         assert_eq!(codes(&resources), expected, "{path:?} {value}");
     };
-    let places: [(Kind, &str, &[&str]); 4] = [
+    let places: [(Kind, &str, &[&str]); 5] = [
         (Kind::Runtime, "/properties/spec", &[]),
         (Kind::Runtime, "/properties/spec/properties/limits", &["limits"]),
+        (Kind::Function, "/properties/spec", &[]),
         (Kind::Function, "/properties/spec/properties/limits", &["limits"]),
         (Kind::Function, "/properties/spec/properties/retry", &["retry"]),
     ];
@@ -164,7 +165,13 @@ fn cases_of_a_cluster() -> Vec<Case> {
             r#"{"minReplicas": 3, "maxReplicas": 2}"#,
         ),
         case(Kind::Function, env, 0, r#"{"value": "a"}"#, r#"{"value": "a", "valueFrom": {}}"#),
-        case(Kind::Function, value_from, 0, r#"{"secretKeyRef": {}}"#, r#"{"secretKeyRef": {}, "configMapKeyRef": {}}"#),
+        case(
+            Kind::Function,
+            value_from,
+            0,
+            r#"{"secretKeyRef": {}}"#,
+            r#"{"secretKeyRef": {}, "configMapKeyRef": {}}"#,
+        ),
         case(
             Kind::Route,
             "/properties/spec/properties/http",
@@ -296,7 +303,8 @@ fn function() -> impl Strategy<Value = Function> {
 fn route() -> impl Strategy<Value = FunctionRoute> {
     let path =
         text(&["/", "/orders/{id}", "/orders/{x}", "/orders/new", "/{*all}", "/a-{id}/b", "/flows/x", "{", "/{a}{b}"]);
-    let http = (text(&["GET", "POST", "get"]), path).prop_map(|(method, path)| Http { method, path, ..Http::default() });
+    let http =
+        (text(&["GET", "POST", "get"]), path).prop_map(|(method, path)| Http { method, path, ..Http::default() });
     let to = (name(), text(&["place", "show", "9"])).prop_map(|(function, handler)| Target { function, handler });
     let expression =
         || text(&["request.path.id", "request.body.a", "request.path['x']", "x", "1 +", "[request][0].path.a"]);

@@ -57,6 +57,8 @@ pub mod annotation {
     pub const CONFIGURATION: &str = "tandem.dev/configuration";
     /// Revision of the topology in a ConfigMap.
     pub const TOPOLOGY: &str = "tandem.dev/topology";
+    /// Kind of store that a StatefulSet was made for.
+    pub const STORE: &str = "tandem.dev/store";
 }
 
 /// Finds everything that the operator made.
