@@ -18,6 +18,7 @@
 //! | [`kubeapi`] | the only writer |
 //! | [`reasons`], [`conditions`] | what is said about resources |
 //! | [`process`] | flags, lease, health, metrics |
+//! | [`probe`] | asks addresses until they answer, for `helm test` |
 //!
 //! **Invariant:** builders and statuses are pure; only [`kubeapi`] writes to the cluster; nothing depends on why it was called.
 
@@ -37,6 +38,7 @@ pub mod metrics;
 pub mod names;
 pub mod pod_template;
 pub mod pods;
+pub mod probe;
 pub mod process;
 pub mod queue;
 pub mod reasons;
