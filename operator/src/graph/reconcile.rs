@@ -55,7 +55,7 @@ pub async fn reconcile(context: &Context, namespace: &Text) -> Result<Outcome, k
 }
 
 /// What there is in a namespace, oldest first, and which runtime serves it.
-fn present(world: &World, namespace: &str) -> (Option<Text>, Present) {
+pub fn present(world: &World, namespace: &str) -> (Option<Text>, Present) {
     let mut present = Present::default();
     let mut runtimes = sorted(&world.runtimes, namespace);
     runtimes.truncate(1);
