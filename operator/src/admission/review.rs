@@ -98,7 +98,7 @@ pub fn review(present: &Present, serving: &Accepted, change: &Change) -> Verdict
             .map(|(name, problem)| format!("{} {} would be served no more: {}", name.0.name(), name.1, line(problem))),
     );
     warnings.extend(plan(change));
-    verdict.warnings = warnings.into_iter().map(cut).take(WARNINGS_MAX).collect();
+    verdict.warnings = warnings.iter().take(WARNINGS_MAX).map(|text| cut(text)).collect();
     verdict
 }
 
@@ -183,7 +183,7 @@ fn line(problem: &Problem) -> String {
     format!("{}: {field}{}; {}", problem.code, problem.message, problem.help)
 }
 
-fn cut(text: String) -> String {
+fn cut(text: &str) -> String {
     text.chars().take(WARNING_CHARACTERS_MAX).collect()
 }
 
