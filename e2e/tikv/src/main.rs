@@ -170,8 +170,8 @@ fn show(status: &Status, format: Format) {
         Format::Json => serde_json::to_string_pretty(status).unwrap_or_else(|error| error.to_string()),
         Format::Text => {
             let lines = status.processes.iter().map(|process| {
-                let state = process.process.map_or("down".to_owned(), |id| format!("process {id}"));
-                let control = process.control.iter().map(|at| format!("  control http://{at}")).collect::<String>();
+                let state = process.process.map_or_else(|| "down".to_owned(), |id| format!("process {id}"));
+                let control = process.control.as_ref().map_or_else(String::new, |at| format!("  control http://{at}"));
                 format!("{:<9} {:<16} {state}{control}", process.name, process.address)
             });
             lines.collect::<Vec<_>>().join("\n")
@@ -183,7 +183,7 @@ fn show(status: &Status, format: Format) {
 fn next(status: &Status, directory: &Path) -> String {
     let endpoints = status.pd_endpoints.join(",");
     let tls = status.tls.as_ref().map_or(String::new(), |tls| {
-        let directory = tls.ca.parent().unwrap_or(Path::new("")).display();
+        let directory = tls.ca.parent().unwrap_or_else(|| Path::new("")).display();
         format!("  certificates are in {directory}\n")
     });
     format!(
