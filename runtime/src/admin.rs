@@ -49,6 +49,7 @@ pub fn router<S: Store>(runtime: Runtime<S>, metrics: Arc<Metrics>) -> Router {
         .route("/readyz", get(ready::<S>))
         .route("/metrics", get(metrics_text::<S>))
         .route("/topology", get(topology::<S>))
+        .route("/members", get(members::<S>))
         .route("/flows", get(list_flows::<S>))
         .route("/flows/{id}", any(on_flow::<S>))
         .route("/invoke/{function}/{key}/{handler}", post(invoke::<S>))
@@ -87,6 +88,10 @@ async fn metrics_text<S: Store>(State(admin): Shared<S>) -> Response {
 
 async fn topology<S: Store>(State(admin): Shared<S>) -> Response {
     answer::json(StatusCode::OK, &*admin.runtime.topology())
+}
+
+async fn members<S: Store>(State(admin): Shared<S>) -> Response {
+    answer::json(StatusCode::OK, &view::Members::from(&*admin.runtime.map()))
 }
 
 /// The query of `GET /flows`.

@@ -2,30 +2,38 @@
 //!
 //! A message is a row of the inbox, or of the timers until it is due. The flow that it starts deletes the row in the
 //! transaction of its effects, so a message that is delivered twice, by whomever, has its effect once. What is in
-//! memory here is only a hint of what is in the store: on start, and whenever there was too much to keep, it is read
-//! from there. Messages from one instance to another go one after the other, in the order they were committed.
+//! memory here is only a hint of what is in the store: on start, when slots are taken over, now and then, and whenever
+//! there was too much to keep, it is read from there.
+//!
+//! Messages from one instance to another go one after the other, in the order they were committed. Where other runtimes
+//! deliver as well, the flow of a message validates that none comes before it.
 
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tandem_model::ids::Instance;
 use tandem_model::limits::DEADLINE_MS_MAX;
-use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::request::{Origin, Request};
 use tandem_model::slot::Slot;
 use tandem_store::keys::{Layout, RowKey};
 use tandem_store::rows::{self, Message};
 use tandem_store::{Error, KeyRange, Snapshot, Store, keys};
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::engine::Engine;
 use crate::flow::Left;
+use crate::members::Map;
 use crate::metrics::Metrics;
 use crate::partition::ReleasedMessage;
+use crate::peers::{Peers, slot_of};
 use crate::tasks::{self, TaskKind};
+
+use inner::{Inner, Lane};
+
+mod inner;
 
 /// How the request ids of messages begin. No client may use such an id: the message would be taken for a repetition.
 pub(crate) const MESSAGE_ID_PREFIX: &str = "message:";
@@ -43,50 +51,36 @@ const DELIVERY_BACKOFF: Duration = Duration::from_millis(50);
 const DELIVERY_BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// Longest time between two looks at the clock and the store.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the store is searched for messages that nobody told of, where others commit as well.
+const SEARCH_INTERVAL: Duration = Duration::from_mins(1);
+/// How soon after a stream of hints broke it is searched, so that several that break at once cost one search.
+const SEARCH_SOON: Duration = Duration::from_millis(200);
 /// Rows read at once while scanning.
 const SCAN_PAGE: usize = 1_000;
-
-/// From whom to whom. Messages of one lane go one after the other.
-type Lane = (Option<Instance>, Instance);
 
 /// Knows what has to be delivered.
 pub(crate) struct Courier {
     layout: Layout,
     metrics: Arc<Metrics>,
+    peers: Arc<Peers>,
     inner: Mutex<Inner>,
     work: Notify,
 }
 
-struct Inner {
-    lanes: HashMap<Lane, VecDeque<Bytes>>,
-    /// Lanes with something to do and nobody on it.
-    ready: VecDeque<Lane>,
-    /// Messages in lanes, the ones under way included.
-    known: HashMap<Bytes, Arc<Message>>,
-    /// Something in the inbox is not in memory: everything new is left to the store until it has been read.
-    behind: bool,
-    /// What is released while the inbox is being read: it comes after what is read.
-    arrivals: Option<Vec<ReleasedMessage>>,
-    timers: BinaryHeap<std::cmp::Reverse<(u64, Bytes)>>,
-    timers_known: HashSet<Bytes>,
-    /// The same for timers.
-    timers_behind: bool,
+/// What became of a message.
+enum Delivered {
+    /// It is not there any more.
+    Gone,
+    /// Another one comes first.
+    TooEarly,
+    /// The engine stopped first.
+    Stopped,
 }
 
 impl Courier {
     /// A courier that has yet to look into the store.
-    pub(crate) fn new(layout: Layout, metrics: Arc<Metrics>) -> Arc<Self> {
-        let inner = Inner {
-            lanes: HashMap::new(),
-            ready: VecDeque::new(),
-            known: HashMap::new(),
-            behind: true,
-            arrivals: None,
-            timers: BinaryHeap::new(),
-            timers_known: HashSet::new(),
-            timers_behind: true,
-        };
-        Arc::new(Self { layout, metrics, inner: Mutex::new(inner), work: Notify::new() })
+    pub(crate) fn new(layout: Layout, metrics: Arc<Metrics>, peers: Arc<Peers>) -> Arc<Self> {
+        Arc::new(Self { layout, metrics, peers, inner: Mutex::default(), work: Notify::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -94,42 +88,83 @@ impl Courier {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A commit released messages. Does not block.
+    /// A commit of this runtime released messages. Does not block.
     pub(crate) fn released(&self, messages: Vec<ReleasedMessage>) {
+        // Those that nobody else could be told of are delivered here: that is always safe.
+        self.arrived(self.peers.hint(messages));
+    }
+
+    /// Messages to be delivered here.
+    pub(crate) fn arrived(&self, messages: Vec<ReleasedMessage>) {
+        if messages.is_empty() {
+            return;
+        }
         let mut inner = self.lock();
         for released in messages {
+            let Some(slot) = slot_of(&released.row) else { continue };
             match released.message.due_unix_ms {
-                Some(due) => inner.add_timer(due, released.row),
-                None => inner.arrived(released),
+                Some(due) => inner.add_timer(slot, due, released.row),
+                None => inner.arrived(slot, released),
             }
         }
         drop(inner);
         self.work.notify_one();
     }
 
+    /// Hints may have been lost: the store is searched soon.
+    pub(crate) fn look_again(&self) {
+        let soon = Instant::now() + SEARCH_SOON;
+        let mut inner = self.lock();
+        inner.search_at = Some(inner.search_at.map_or(soon, |at| at.min(soon)));
+        drop(inner);
+        self.work.notify_one();
+    }
+
+    /// Flows of messages that run.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.lock().in_flight()
+    }
+
+    /// What may be in a message's lane before it and has to be gone. `None` for delayed ones, which have no order.
+    pub(crate) fn before(&self, row: &Bytes) -> Option<KeyRange> {
+        let RowKey::Inbox { target, from, sequence, .. } = keys::parse(row).ok()? else { return None };
+        let lane = Lane { from, to: target, is_delayed: false };
+        let after = self.lock().floor(&lane);
+        Some(self.layout.inbox_between(&lane.to, from, after, sequence))
+    }
+
     /// The row that keeps a message which will never be delivered.
     pub(crate) fn dead_letter(&self, row: &Bytes, request: &Request) -> Option<(Bytes, Bytes)> {
-        let message = self.lock().known.get(row).cloned()?;
-        let sequence = match keys::parse(row).ok()? {
-            RowKey::Inbox { sequence, .. } | RowKey::Timer { sequence, .. } => sequence,
+        let message = self.lock().message(row)?;
+        let (from, sequence) = match keys::parse(row).ok()? {
+            RowKey::Inbox { from, sequence, .. } | RowKey::Timer { from, sequence, .. } => (from, sequence),
             RowKey::StateValue { .. }
             | RowKey::StateEntry { .. }
             | RowKey::Request { .. }
             | RowKey::Egress { .. }
             | RowKey::DeadLetter { .. }
+            | RowKey::Lane { .. }
             | RowKey::Meta { .. } => return None,
         };
-        Some((self.layout.dead_letter(&request.instance, sequence), rows::encode_message(&message)))
+        Some((self.layout.dead_letter(&request.instance, from, sequence), rows::encode_message(&message)))
     }
 
     /// Delivers until the engine stops.
     pub(crate) async fn run<S: Store>(self: Arc<Self>, engine: Arc<Engine<S>>) {
         let places = Arc::new(Semaphore::new(DELIVERIES_MAX));
+        let mut maps = self.peers.watch();
+        let mut followed = None;
         loop {
+            let map = maps.borrow_and_update().clone();
+            if followed.as_ref().is_none_or(|followed| !Arc::ptr_eq(followed, &map)) {
+                self.follow_owners(&map);
+                followed = Some(map);
+            }
+            self.search();
             if let Err(error) = self.catch_up(&engine).await {
                 warn!(%error, "failed to read waiting messages");
             }
-            let wait = self.take_due(&engine).await;
+            let wait = self.take_due(&engine).await.min(self.until_search());
             while let Some(lane) = self.next_lane() {
                 let place = tokio::select! {
                     biased;
@@ -149,61 +184,103 @@ impl Courier {
                 biased;
                 () = engine.stop.cancelled() => return,
                 () = self.work.notified() => {}
+                // The sender is as old as we are.
+                _ = maps.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
     }
 
+    /// Reads what waits in slots that this runtime owns from now on, and hands over what waits in those that it does not.
+    fn follow_owners(&self, map: &Map) {
+        let now: BTreeSet<Slot> = self.layout.slots().all().filter(|slot| map.is_mine(*slot)).collect();
+        let mut inner = self.lock();
+        let gained: Vec<Slot> = now.difference(&inner.own).copied().collect();
+        let has_lost = inner.own.difference(&now).next().is_some();
+        inner.own = now;
+        inner.read_again(gained);
+        let of_others = if has_lost { inner.take_idle(|slot| map.elsewhere(slot).is_some()) } else { Vec::new() };
+        drop(inner);
+        // Whom nobody takes is ours again.
+        self.arrived(self.peers.hint(of_others));
+    }
+
+    /// Has the store searched if it is time.
+    fn search(&self) {
+        let mut inner = self.lock();
+        let now = Instant::now();
+        if inner.search_at.is_some_and(|at| at <= now) {
+            let own: Vec<Slot> = inner.own.iter().copied().collect();
+            inner.read_again(own);
+            inner.search_at = None;
+        }
+        if inner.search_at.is_none() && self.peers.are_there() {
+            inner.search_at = Some(now + SEARCH_INTERVAL);
+        }
+    }
+
+    fn until_search(&self) -> Duration {
+        self.lock().search_at.map_or(LOOK_INTERVAL, |at| at.saturating_duration_since(Instant::now()))
+    }
+
     fn report(&self) {
         let inner = self.lock();
-        self.metrics.messages_waiting(inner.known.len());
-        self.metrics.timers_waiting(inner.timers.len());
+        self.metrics.messages_waiting(inner.messages());
+        self.metrics.timers_waiting(inner.timers());
     }
 
     fn next_lane(&self) -> Option<Lane> {
-        self.lock().ready.pop_front()
+        self.lock().next_lane()
     }
 
     /// Delivers the first message of a lane, and makes the lane ready again if it has more.
     async fn deliver_next<S: Store>(&self, engine: &Arc<Engine<S>>, lane: Lane) {
-        let first = {
-            let inner = self.lock();
-            let row = inner.lanes.get(&lane).and_then(|rows| rows.front()).cloned();
-            row.and_then(|row| inner.known.get(&row).map(|message| (row.clone(), Arc::clone(message))))
-        };
-        if let Some((row, message)) = first
-            && self.deliver(engine, &row, &message).await
-        {
-            self.lock().forget(&lane, &row);
+        let first = self.lock().begin(&lane);
+        if let Some((row, message)) = first {
+            let delivered = self.deliver(engine, &row, &message).await;
+            if matches!(delivered, Delivered::TooEarly)
+                && let Err(error) = self.read_before(engine, &row).await
+            {
+                warn!(%error, "failed to read the messages before one");
+                tokio::time::sleep(DELIVERY_BACKOFF).await;
+            }
+            self.lock().end(&lane, &row, matches!(delivered, Delivered::Gone));
         }
-        let mut inner = self.lock();
-        if inner.lanes.contains_key(&lane) {
-            inner.ready.push_back(lane);
-        }
-        drop(inner);
+        self.lock().go_on(lane);
         self.work.notify_one();
     }
 
-    /// Runs the flow of a message until it has ended. `false` if the engine stopped first.
-    async fn deliver<S: Store>(&self, engine: &Arc<Engine<S>>, row: &Bytes, message: &Message) -> bool {
+    /// Runs the flow of a message until it has ended.
+    async fn deliver<S: Store>(&self, engine: &Arc<Engine<S>>, row: &Bytes, message: &Message) -> Delivered {
         let mut backoff = DELIVERY_BACKOFF;
         let mut attempts = 0;
         loop {
             if engine.host.has_worker(&message.to.function) || !engine.is_declared(&message.to.function) {
                 attempts += 1;
-                let Some(request) = self.request(row, message) else { return true };
+                let Some(request) = self.request(row, message) else { return Delivered::Gone };
                 match engine.deliver(request, attempts >= DELIVERY_ATTEMPTS_MAX).await {
-                    Left::Ended(_) | Left::Repeated(_) | Left::Consumed => return true,
+                    Left::Ended(_) | Left::Repeated(_) | Left::Consumed => return Delivered::Gone,
+                    Left::TooEarly => return Delivered::TooEarly,
                     Left::Abandoned(why) => warn!(to = %message.to, attempts, why, "message will be delivered again"),
                 }
             }
             tokio::select! {
                 biased;
-                () = engine.stop.cancelled() => return false,
+                () = engine.stop.cancelled() => return Delivered::Stopped,
                 () = tokio::time::sleep(backoff) => {}
             }
             backoff = (backoff * 2).min(DELIVERY_BACKOFF_MAX);
         }
+    }
+
+    /// Reads the messages of a lane that come before one, which others have not told of.
+    async fn read_before<S: Store>(&self, engine: &Arc<Engine<S>>, row: &Bytes) -> Result<(), Error> {
+        let Some(range) = self.before(row) else { return Ok(()) };
+        for (row, value) in engine.store.snapshot().await?.scan(&range, SCAN_PAGE, false).await? {
+            let message = Arc::new(rows::decode_message(&value)?);
+            self.lock().add_stored(row, message);
+        }
+        Ok(())
     }
 
     fn request(&self, row: &Bytes, message: &Message) -> Option<Request> {
@@ -221,28 +298,22 @@ impl Courier {
             let now = engine.clock.unix_ms();
             let row = {
                 let mut inner = self.lock();
-                let Some(std::cmp::Reverse((due, row))) = inner.timers.peek().cloned() else { return LOOK_INTERVAL };
+                let Some(due) = inner.next_due() else { return LOOK_INTERVAL };
                 if due > now {
                     return Duration::from_millis(due - now).min(LOOK_INTERVAL);
                 }
-                if inner.known.len() >= MESSAGES_MAX {
+                if inner.messages() >= MESSAGES_MAX {
                     return LOOK_INTERVAL;
                 }
-                inner.timers.pop();
+                let Some(row) = inner.take_timer() else { continue };
                 row
             };
             match read_message(engine, &row).await {
-                Ok(Some(message)) => {
-                    let mut inner = self.lock();
-                    inner.timers_known.remove(&row);
-                    inner.add(row, Arc::new(message));
-                }
-                Ok(None) => drop(self.lock().timers_known.remove(&row)),
+                Ok(Some(message)) => self.lock().add(row, Arc::new(message)),
+                Ok(None) => {}
                 Err(error) => {
                     warn!(%error, "failed to read a message that is due");
-                    let mut inner = self.lock();
-                    inner.timers_known.remove(&row);
-                    inner.timers_behind = true;
+                    self.lock().timer_is_behind(&row);
                     return DELIVERY_BACKOFF;
                 }
             }
@@ -251,145 +322,55 @@ impl Courier {
 
     /// Reads from the store what is not in memory, as far as there is room.
     async fn catch_up<S: Store>(&self, engine: &Arc<Engine<S>>) -> Result<(), Error> {
-        let (inbox, timers) = {
-            let inner = self.lock();
-            let inbox = inner.behind && inner.known.len() < MESSAGES_MAX / 2;
-            (inbox, inner.timers_behind && inner.timers.len() < TIMERS_MAX / 2)
-        };
-        if inbox {
-            self.lock().begin_reading();
-            let complete = self.read_inbox(engine).await;
-            self.lock().end_reading(matches!(complete, Ok(true)));
-            complete?;
+        let inbox = self.lock().begin_reading();
+        if !inbox.is_empty() {
+            let rest = self.read_inbox(engine, &inbox).await;
+            self.lock().end_reading(*rest.as_ref().unwrap_or(&0), &inbox);
+            rest?;
         }
-        if timers {
-            self.lock().timers_behind = false;
-            let complete = self.read_timers(engine).await;
-            self.lock().timers_behind |= !matches!(complete, Ok(true));
-            complete?;
+        let timers = self.lock().begin_reading_timers();
+        if !timers.is_empty() {
+            let rest = self.read_timers(engine, &timers).await;
+            self.lock().end_reading_timers(*rest.as_ref().unwrap_or(&0), &timers);
+            rest?;
         }
         Ok(())
     }
 
-    async fn read_inbox<S: Store>(&self, engine: &Arc<Engine<S>>) -> Result<bool, Error> {
+    /// Reads the inboxes of slots, as long as there is room. Returns how many of them it has read whole.
+    async fn read_inbox<S: Store>(&self, engine: &Arc<Engine<S>>, slots: &[Slot]) -> Result<usize, Error> {
         let take = |row: Bytes, value: Bytes| {
             let message = Arc::new(rows::decode_message(&value)?);
-            let mut inner = self.lock();
-            let has_room = inner.known.len() < MESSAGES_MAX;
-            if has_room {
-                inner.add_stored(row, message);
-            }
-            Ok(has_room)
+            Ok(self.lock().add_if_room(row, message))
         };
-        self.read_all_slots(engine, Layout::inboxes, take).await
+        self.read_slots(engine, slots, Layout::inboxes, take).await
     }
 
-    async fn read_timers<S: Store>(&self, engine: &Arc<Engine<S>>) -> Result<bool, Error> {
+    async fn read_timers<S: Store>(&self, engine: &Arc<Engine<S>>, slots: &[Slot]) -> Result<usize, Error> {
         let take = |row: Bytes, _| {
             let Ok(RowKey::Timer { due_unix_ms, .. }) = keys::parse(&row) else {
                 return Err(Error::Damaged(format!("row {row:?} is not a timer")));
             };
-            let mut inner = self.lock();
-            let has_room = inner.timers.len() < TIMERS_MAX;
-            if has_room {
-                inner.add_timer(due_unix_ms, row);
-            }
-            Ok(has_room)
+            Ok(self.lock().add_timer_if_room(due_unix_ms, row))
         };
-        self.read_all_slots(engine, Layout::timers, take).await
+        self.read_slots(engine, slots, Layout::timers, take).await
     }
 
-    /// Gives `take` the rows of a table as long as it has room. `true` if that was all of them.
-    async fn read_all_slots<S: Store>(
+    /// Gives `take` the rows of a table, slot by slot, as long as it has room. Returns how many slots it has had whole.
+    async fn read_slots<S: Store>(
         &self,
         engine: &Arc<Engine<S>>,
+        slots: &[Slot],
         rows_of: fn(Layout, Slot) -> KeyRange,
         mut take: impl FnMut(Bytes, Bytes) -> Result<bool, Error> + Send,
-    ) -> Result<bool, Error> {
+    ) -> Result<usize, Error> {
         let snapshot = engine.store.snapshot().await?;
-        for slot in self.layout.slots().all() {
-            if !each_row(&snapshot, rows_of(self.layout, slot), &mut take).await? {
-                return Ok(false);
+        for (whole, slot) in slots.iter().enumerate() {
+            if !each_row(&snapshot, rows_of(self.layout, *slot), &mut take).await? {
+                return Ok(whole);
             }
         }
-        Ok(true)
-    }
-}
-
-impl Inner {
-    fn begin_reading(&mut self) {
-        self.behind = false;
-        self.arrivals = Some(Vec::new());
-    }
-
-    fn end_reading(&mut self, complete: bool) {
-        let arrivals = self.arrivals.take().unwrap_or_default();
-        self.behind |= !complete;
-        for released in arrivals {
-            self.arrived(released);
-        }
-    }
-
-    fn arrived(&mut self, released: ReleasedMessage) {
-        if self.behind {
-            return;
-        }
-        match &mut self.arrivals {
-            Some(arrivals) if arrivals.len() < MESSAGES_MAX => arrivals.push(released),
-            Some(_) => {
-                self.arrivals = None;
-                self.behind = true;
-            }
-            None => self.add(released.row, Arc::new(released.message)),
-        }
-    }
-
-    fn add(&mut self, row: Bytes, message: Arc<Message>) {
-        if self.known.len() >= MESSAGES_MAX {
-            self.behind = true;
-            return;
-        }
-        self.add_stored(row, message);
-    }
-
-    fn add_stored(&mut self, row: Bytes, message: Arc<Message>) {
-        if self.known.contains_key(&row) {
-            return;
-        }
-        let lane = (message.from.clone(), message.to.clone());
-        self.known.insert(row.clone(), message);
-        let rows = self.lanes.entry(lane.clone()).or_default();
-        if works(Mechanism::LaneOrder) {
-            rows.push_back(row);
-        } else {
-            rows.push_front(row);
-        }
-        if rows.len() == 1 {
-            self.ready.push_back(lane);
-        }
-    }
-
-    fn add_timer(&mut self, due_unix_ms: u64, row: Bytes) {
-        if self.known.contains_key(&row) {
-            return;
-        }
-        if self.timers.len() >= TIMERS_MAX {
-            self.timers_behind = true;
-            return;
-        }
-        if self.timers_known.insert(row.clone()) {
-            self.timers.push(std::cmp::Reverse((due_unix_ms, row)));
-        }
-    }
-
-    fn forget(&mut self, lane: &Lane, row: &Bytes) {
-        self.known.remove(row);
-        if let Some(rows) = self.lanes.get_mut(lane) {
-            rows.retain(|other| other != row);
-            if rows.is_empty() {
-                self.lanes.remove(lane);
-            }
-        }
+        Ok(slots.len())
     }
 }
 

@@ -1,6 +1,7 @@
-//! How streams to workers are opened: a seam, so that a simulation can put workers into the same thread.
+//! How streams to workers and to other runtimes are opened: a seam, so that a simulation can put them into one thread.
 //!
-//! What travels on a stream is the function protocol, whatever carries it. The plain HTTP profile does not come by here.
+//! What travels on a stream is the function protocol or the peer protocol, whatever carries it. The plain HTTP profile
+//! does not come by here.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,7 +14,12 @@ use tandem_model::topology::Endpoint;
 use tandem_proto::MESSAGE_BYTES_MAX;
 use tandem_proto::function::v1alpha1 as wire;
 use tandem_proto::function::v1alpha1::function_service_client::FunctionServiceClient;
+use tandem_proto::peer::v1alpha1 as peer;
+use tandem_proto::peer::v1alpha1::peer_service_client::PeerServiceClient;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
+use tonic::Streaming;
+use tonic::transport::Channel;
 
 /// Longest wait for a TCP connection, and for the stream to be accepted.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -32,6 +38,18 @@ pub trait Dial: Send + Sync + 'static {
     fn attach(&self, endpoint: &Endpoint, outgoing: Outgoing) -> BoxFuture<'static, Result<Incoming, String>>;
 }
 
+/// What one runtime says to another one that it has dialled. It ends when the caller lets go of it.
+pub type PeerOutgoing = BoxStream<'static, peer::AttachRequest>;
+/// What the runtime that was dialled answers. Its end, or an error, is the end of the stream.
+pub type PeerIncoming = BoxStream<'static, Result<peer::AttachResponse, tonic::Status>>;
+
+/// Opens streams to other runtimes.
+pub trait PeerDial: Send + Sync + 'static {
+    /// Opens a stream to the runtime at `address`; says why if that cannot be done. Dropping the future, or the stream
+    /// that it gives, ends it for both sides. A runtime that gives no sign of life any more has to end it as well.
+    fn connect(&self, address: &str, outgoing: PeerOutgoing) -> BoxFuture<'static, Result<PeerIncoming, String>>;
+}
+
 /// Opens streams over the network.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tcp;
@@ -42,32 +60,51 @@ impl Dial for Tcp {
     }
 }
 
+impl PeerDial for Tcp {
+    fn connect(&self, address: &str, outgoing: PeerOutgoing) -> BoxFuture<'static, Result<PeerIncoming, String>> {
+        connect(address.to_owned(), outgoing).boxed()
+    }
+}
+
 async fn attach(url: String, outgoing: Outgoing) -> Result<Incoming, String> {
-    let channel = tonic::transport::Endpoint::from_shared(url)
-        .map_err(|error| chain(&error))?
+    let mut client = FunctionServiceClient::new(channel(url).await?)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    accepted(timeout(CONNECT_TIME_MAX, client.attach(Sent(outgoing))).await)
+}
+
+async fn connect(url: String, outgoing: PeerOutgoing) -> Result<PeerIncoming, String> {
+    let mut client = PeerServiceClient::new(channel(url).await?)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    accepted(timeout(CONNECT_TIME_MAX, client.attach(Sent(outgoing))).await)
+}
+
+async fn channel(url: String) -> Result<Channel, String> {
+    let endpoint = tonic::transport::Endpoint::from_shared(url).map_err(|error| chain(&error))?;
+    let endpoint = endpoint
         .connect_timeout(CONNECT_TIME_MAX)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true)
-        .connect()
-        .await
-        .map_err(|error| chain(&error))?;
-    let mut client = FunctionServiceClient::new(channel)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let attached = timeout(CONNECT_TIME_MAX, client.attach(Sent(outgoing))).await;
-    let attached = attached.map_err(|_| "it did not accept the stream in time".to_owned())?;
-    Ok(attached.map_err(|status| status.to_string())?.into_inner().boxed())
+        .keep_alive_while_idle(true);
+    endpoint.connect().await.map_err(|error| chain(&error))
+}
+
+type Answer<T> = Result<Result<tonic::Response<Streaming<T>>, tonic::Status>, Elapsed>;
+
+fn accepted<T: Send + 'static>(answer: Answer<T>) -> Result<BoxStream<'static, Result<T, tonic::Status>>, String> {
+    let answer = answer.map_err(|_| "it did not accept the stream in time".to_owned())?;
+    Ok(answer.map_err(|status| status.to_string())?.into_inner().boxed())
 }
 
 /// A type without a lifetime in it, which the compiler would not see through in a future that has to be `Send`.
-struct Sent(Outgoing);
+struct Sent<T>(BoxStream<'static, T>);
 
-impl Stream for Sent {
-    type Item = wire::AttachRequest;
+impl<T> Stream for Sent<T> {
+    type Item = T;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         self.0.poll_next_unpin(cx)
     }
 }

@@ -1,7 +1,7 @@
 //! What all parts of a runtime share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use rand::rngs::SmallRng;
@@ -15,6 +15,7 @@ use tandem_store::keys::Layout;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::clock::Clock;
@@ -22,8 +23,10 @@ use crate::courier::{Courier, MESSAGE_ID_PREFIX};
 use crate::egress::Egresses;
 use crate::flow::{Flow, Left};
 use crate::host::Host;
+use crate::members::Membership;
 use crate::metrics::Metrics;
 use crate::partition::Partition;
+use crate::peers::Peers;
 use crate::recent::Recent;
 use crate::registry::Registry;
 use crate::runtime::{Invalid, NotAccepted};
@@ -46,10 +49,15 @@ pub(crate) struct Engine<S: Store> {
     pub(crate) recent: Recent,
     pub(crate) courier: Arc<Courier>,
     pub(crate) egresses: Arc<Egresses>,
+    pub(crate) peers: Arc<Peers>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) outcomes: broadcast::Sender<Arc<FlowRecord>>,
     pub(crate) stop: CancellationToken,
     pub(crate) draining: AtomicBool,
+    /// Set if there may be other runtimes.
+    pub(crate) membership: OnceLock<Arc<Membership<S>>>,
+    /// Requests that run elsewhere, and whose outcome is awaited here.
+    pub(crate) forwards: TaskTracker,
     /// Set when the store has failed for good.
     pub(crate) store_stopped: CancellationToken,
     tickets: AtomicU64,
@@ -66,6 +74,7 @@ pub(crate) struct Parts<S: Store> {
     pub(crate) host: Arc<Host>,
     pub(crate) courier: Arc<Courier>,
     pub(crate) egresses: Arc<Egresses>,
+    pub(crate) peers: Arc<Peers>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) store_stopped: CancellationToken,
     pub(crate) seed: Option<u64>,
@@ -85,10 +94,13 @@ impl<S: Store> Engine<S> {
             recent: Recent::default(),
             courier: parts.courier,
             egresses: parts.egresses,
+            peers: parts.peers,
             metrics: parts.metrics,
             outcomes: broadcast::Sender::new(OUTCOMES_QUEUED_MAX),
             stop: CancellationToken::new(),
             draining: AtomicBool::new(false),
+            membership: OnceLock::new(),
+            forwards: TaskTracker::new(),
             store_stopped: parts.store_stopped,
             tickets: AtomicU64::new(1),
             random: Mutex::new(

@@ -7,11 +7,12 @@
 //! **Invariant:** every accepted request gets exactly one record, or the process ends before it has one and the
 //! request can be repeated. **Invariant:** from sealing on nothing can cancel a flow; the commit decides.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tandem_model::flow::Overlay;
+use tandem_model::flow::{OutgoingMessage, Overlay};
 use tandem_model::ids::{FlowId, Instance, Payload};
 use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::outcome::{CallTrace, Cause, FlowRecord, Outcome};
@@ -22,7 +23,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
-use crate::partition::{ReadSet, Sealed, Sealing, Seen, Source, Stale, View};
+use crate::partition::{ReadSet, ScanRequest, Sealed, Sealing, Seen, SeenLane, Source, Stale, View};
 use crate::runtime::{Invalid, NotAccepted};
 use crate::turns::{Held, Place};
 
@@ -109,6 +110,8 @@ pub(crate) enum Left {
     Repeated(Arc<FlowRecord>),
     /// It was a message, and somebody else has delivered it.
     Consumed,
+    /// It was a message, and another one comes before it.
+    TooEarly,
     /// Without an outcome: the store could not take one. Repeating the request is safe.
     Abandoned(String),
 }
@@ -395,13 +398,18 @@ impl<S: Store> Flow<S> {
         if self.isolation != Isolation::Snapshot {
             return Ok(());
         }
+        // What is not durable yet is no snapshot of the store: another process may commit in between. Whoever has seen
+        // such a thing has all of its reads validated.
+        let is_snapshot = !self.engine.partition.is_shared() || reads.are_durable();
         let written: Vec<bytes::Bytes> = overlay.rows.keys().cloned().collect();
         let unseen: Vec<bytes::Bytes> = written.iter().filter(|row| reads.get(row).is_none()).cloned().collect();
         let seen = view.read(&unseen).await.map_err(|error| Step::Refused(error.to_string()))?;
         for (row, seen) in unseen.into_iter().zip(seen) {
             reads.add(row, seen);
         }
-        *reads = reads.only(if works(Mechanism::SnapshotWrites) { &written } else { &[] });
+        if is_snapshot {
+            *reads = reads.only(if works(Mechanism::SnapshotWrites) { &written } else { &[] });
+        }
         Ok(())
     }
 
@@ -416,6 +424,10 @@ impl<S: Store> Flow<S> {
                 Err(step) => return step,
             }
         }
+        let lanes = match self.see_lanes(view, &overlay.messages).await {
+            Ok(lanes) => lanes,
+            Err(step) => return step,
+        };
         let record = Arc::new(record);
         let sealing = Sealing {
             reads,
@@ -424,6 +436,7 @@ impl<S: Store> Flow<S> {
             emissions: overlay.emissions,
             record: Arc::clone(&record),
             solo,
+            lanes,
         };
         let sealed = match self.engine.partition.seal(view, sealing) {
             Ok(sealed) => sealed,
@@ -446,16 +459,32 @@ impl<S: Store> Flow<S> {
         }
     }
 
-    /// Makes the flow's message row part of what it read: two deliveries of one message cannot both commit.
+    /// Who numbers what the flow sends, where that is not this process.
+    async fn see_lanes(&self, view: &View<S>, messages: &[OutgoingMessage]) -> Result<Vec<SeenLane>, Step> {
+        let unheld = self.engine.partition.unheld_lanes(messages);
+        if unheld.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<bytes::Bytes> = unheld.iter().map(|from| self.engine.layout.lane(*from)).collect();
+        let seen = view.read(&rows).await.map_err(|error| Step::Refused(error.to_string()))?;
+        Ok(unheld.into_iter().zip(seen).map(|(from, seen)| SeenLane { from, seen }).collect())
+    }
+
+    /// Makes the flow's message row part of what it read: two deliveries of one message cannot both commit. Where other
+    /// processes deliver as well, so is the absence of messages that come before it in its lane.
     async fn consume(&self, view: &View<S>, row: &bytes::Bytes, reads: &mut ReadSet) -> Result<(), Step> {
         let seen = view.read(std::slice::from_ref(row)).await.map_err(|error| Step::Refused(error.to_string()))?;
         match seen.into_iter().next() {
-            Some(seen) if seen.value.is_some() => {
-                reads.add(row.clone(), seen);
-                Ok(())
-            }
-            Some(_) | None => Err(Step::Left(Left::Consumed)),
+            Some(seen) if seen.value.is_some() => reads.add(row.clone(), seen),
+            Some(_) | None => return Err(Step::Left(Left::Consumed)),
         }
+        if !self.engine.partition.is_shared() || !works(Mechanism::LaneOrder) {
+            return Ok(());
+        }
+        let Some(range) = self.engine.courier.before(row) else { return Ok(()) };
+        let request = ScanRequest { range, limit: 1, reverse: false, own: BTreeMap::new() };
+        let before = view.scan(request, reads).await.map_err(|error| Step::Refused(error.to_string()))?;
+        if before.rows.is_empty() { Ok(()) } else { Err(Step::Left(Left::TooEarly)) }
     }
 
     /// Stores an outcome without effects. A message that will never succeed is set aside in the same transaction.
@@ -598,6 +627,7 @@ fn instance_of(row: &[u8]) -> Option<Instance> {
         | RowKey::Timer { .. }
         | RowKey::Egress { .. }
         | RowKey::DeadLetter { .. }
+        | RowKey::Lane { .. }
         | RowKey::Meta { .. } => None,
     }
 }

@@ -15,6 +15,8 @@
 //! | `partition` | the order of flows, sealed rows, commit groups |
 //! | `turns` | whose turn it is on an instance |
 //! | `host` | connections to workers, invocations |
+//! | [`members`], [`peers`] | the other runtimes on the store, and who owns what |
+//! | `router` | to the owner, or here |
 //! | `courier` | messages: sends that were committed |
 //! | `egress` | records that left with commits |
 //! | `registry`, `recent` | flows in flight, flows that ended lately |
@@ -22,6 +24,7 @@
 //! | [`clock`], [`dial`], [`tasks`], [`metrics`], [`telemetry`] | seams to the outside |
 
 pub mod admin;
+mod batch;
 pub mod clock;
 mod courier;
 pub mod dial;
@@ -30,11 +33,14 @@ mod engine;
 mod flow;
 mod host;
 pub mod ingress;
+pub mod members;
 pub mod metrics;
 mod partition;
+pub mod peers;
 pub mod problem;
 mod recent;
 mod registry;
+mod router;
 pub mod runtime;
 mod sweeper;
 pub mod tasks;

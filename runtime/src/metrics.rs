@@ -85,6 +85,20 @@ pub enum RanAhead {
     Declined,
 }
 
+/// What became of a request that belongs to another runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Forwarding {
+    /// The other one answered.
+    Answered,
+    /// The other one could not be reached, or had too much to do: it ran here.
+    Unreachable,
+    /// The other one did not take it, and it ran here.
+    Refused,
+    /// The other one was lost before the answer: it ran here.
+    Lost,
+}
+
 /// What kind of store error it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
@@ -113,8 +127,9 @@ impl From<&tandem_store::Error> for StoreFailure {
             tandem_store::Error::HistoryNotKept { .. }
             | tandem_store::Error::InUse(_)
             | tandem_store::Error::NewerFormat { .. }
-            | tandem_store::Error::Refused(_)
-            | tandem_store::Error::OtherLayout { .. } => Self::Other,
+            | tandem_store::Error::OtherLayout { .. }
+            | tandem_store::Error::OtherVersion { .. }
+            | tandem_store::Error::Refused(_) => Self::Other,
         }
     }
 }
@@ -222,6 +237,10 @@ pub struct Metrics {
     credit_waits: Family<ByFunction, Counter>,
     egress_records: Family<ByEgress, Counter>,
     bad_requests: Family<ByReason, Counter>,
+    members: Gauge,
+    partitions_owned: Gauge,
+    forwarded: Family<ByReason, Counter>,
+    hints: Family<ByReason, Counter>,
 }
 
 impl Default for Metrics {
@@ -264,6 +283,10 @@ impl Metrics {
             ran_ahead: d.add("invocations_ahead", "function, reason", Family::default(), "Invocations that began before the turn of their flow, by what became of them."),
             credit_waits: d.add("host_credit_waits", "function", Family::default(), "Invocations that had to wait because no worker had room."),
             egress_records: d.add("egress_records", "egress", Family::default(), "Records released by commits."),
+            members: d.add("members", "", Gauge::default(), "Runtimes that are live on this store, this one included; 0 if it has the store to itself."),
+            partitions_owned: d.add("partitions_owned", "", Gauge::default(), "Partitions that this runtime owns, of 64."),
+            forwarded: d.add("requests_forwarded", "reason", Family::default(), "Requests that another runtime owns: it `answered`, or they ran here because it was `unreachable`, `refused` or `lost`."),
+            hints: d.add("messages_hinted", "reason", Family::default(), "Sends for instances of other runtimes that those were told of (`sent`), or that were kept here (`kept`)."),
             registry: d.registry,
             definitions: d.definitions,
         }
@@ -387,6 +410,23 @@ impl Metrics {
     /// A commit released records to an egress.
     pub fn egress_records(&self, egress: &EgressName, count: u64) {
         self.egress_records.get_or_create(&ByEgress { egress: egress.to_string() }).inc_by(count);
+    }
+
+    /// So many runtimes are live, and this one owns so many partitions.
+    pub fn members(&self, members: usize, owned: usize) {
+        self.members.set(i64::try_from(members).unwrap_or(i64::MAX));
+        self.partitions_owned.set(i64::try_from(owned).unwrap_or(i64::MAX));
+    }
+
+    /// A request of another runtime's was passed on, or was to be.
+    pub fn forwarded(&self, what: Forwarding) {
+        self.forwarded.get_or_create(&ByReason { reason: Word(what.into()) }).inc();
+    }
+
+    /// Another runtime was told of sends, or could not be.
+    pub fn hinted(&self, is_told: bool, count: usize) {
+        let reason = Word(if is_told { "sent" } else { "kept" });
+        self.hints.get_or_create(&ByReason { reason }).inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
     /// All metrics in the OpenMetrics text form.

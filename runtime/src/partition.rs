@@ -13,7 +13,7 @@
 //! **Invariant:** nobody is told of a flow before its group is durable. **Invariant:** groups commit in the order of
 //! their versions, one at a time.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use tandem_model::flow::{Emission, OutgoingMessage};
 use tandem_model::ids::{EgressName, Timestamp};
 use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::outcome::FlowRecord;
+use tandem_model::slot::Slot;
 use tandem_store::keys::Layout;
 use tandem_store::rows::{self, EgressRow, Message};
 use tandem_store::{Snapshot, Store};
@@ -29,11 +30,15 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::runtime::EgressRecord;
 
+pub(crate) use lanes::{SeenLane, Sharing};
 pub(crate) use reads::{ReadSet, Seen, Source, successor};
 pub(crate) use sealed::SealedRows;
 pub(crate) use view::{ScanRequest, View};
 
+use lanes::Lanes;
+
 mod commit;
+mod lanes;
 mod reads;
 mod sealed;
 mod view;
@@ -63,6 +68,8 @@ pub(crate) struct Sealing {
     pub(crate) record: Arc<FlowRecord>,
     /// Commit it in a group of its own: it has met conflicts and should not drag others along.
     pub(crate) solo: bool,
+    /// Who numbers its messages, as far as that is not this process already.
+    pub(crate) lanes: Vec<SeenLane>,
 }
 
 /// A message that was committed and now has to be delivered.
@@ -107,6 +114,9 @@ pub(crate) struct Stale {
 pub(crate) struct Partition<S: Store> {
     store: S,
     layout: Layout,
+    sharing: Sharing,
+    /// No other process on this store has the same, at any time; later ones have greater ones.
+    incarnation: u64,
     releases: Arc<dyn Releases>,
     work: Notify,
     inner: Mutex<Inner>,
@@ -126,6 +136,7 @@ struct Inner {
     queue: VecDeque<Group>,
     /// Commit timestamps of the latest groups, by their last version.
     committed: VecDeque<(u64, Timestamp)>,
+    lanes: Lanes,
     stopped: Option<String>,
 }
 
@@ -136,6 +147,8 @@ struct Group {
     last_version: u64,
     flows: Vec<SealedFlow>,
     writes: HashMap<Bytes, Option<Bytes>>,
+    /// Slots that its messages are sent from, if those need numbers of their own.
+    lanes: BTreeSet<Slot>,
 }
 
 #[derive(Debug)]
@@ -157,9 +170,11 @@ impl<S: Store> Partition<S> {
         store: S,
         layout: Layout,
         releases: Arc<dyn Releases>,
+        sharing: Sharing,
     ) -> Result<Arc<Self>, tandem_store::Error> {
         check_slots(&store, layout).await?;
         let first = reserve_versions(&store).await?;
+        let incarnation = first / VERSION_BLOCK;
         let inner = Inner {
             next_version: first + 1,
             durable_version: first,
@@ -168,9 +183,31 @@ impl<S: Store> Partition<S> {
             views: BTreeMap::new(),
             queue: VecDeque::new(),
             committed: VecDeque::new(),
+            lanes: Lanes::new(layout, sharing, incarnation),
             stopped: None,
         };
-        Ok(Arc::new(Self { store, layout, releases, work: Notify::new(), inner: Mutex::new(inner) }))
+        let (work, inner) = (Notify::new(), Mutex::new(inner));
+        Ok(Arc::new(Self { store, layout, sharing, incarnation, releases, work, inner }))
+    }
+
+    /// Names this process among all that ever worked on the store.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// Whether others may write to the store.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.sharing == Sharing::Shared
+    }
+
+    /// The slots that these messages are sent from and that this process does not number for.
+    pub(crate) fn unheld_lanes(&self, messages: &[OutgoingMessage]) -> Vec<Slot> {
+        if messages.is_empty() || !self.is_shared() {
+            return Vec::new();
+        }
+        let inner = self.lock();
+        let needed = inner.lanes.needed(messages);
+        needed.into_iter().filter(|(from, count)| !inner.lanes.is_held(*from, *count)).map(|(from, _)| from).collect()
     }
 
     /// The store below.
@@ -202,6 +239,9 @@ impl<S: Store> Partition<S> {
         if !stale.is_empty() {
             return Err(Stale { rows: stale });
         }
+        if !inner.can_number(&sealing) {
+            return Err(Stale { rows: Vec::new() });
+        }
         inner.add(self.layout, view.base().timestamp(), sealing, record, done);
         drop(inner);
         self.work.notify_one();
@@ -215,9 +255,38 @@ impl<S: Store> Partition<S> {
 }
 
 impl Inner {
-    fn add(&mut self, layout: Layout, base: Timestamp, sealing: Sealing, record: Bytes, done: oneshot::Sender<Sealed>) {
+    /// Whether there are numbers for its messages.
+    fn can_number(&self, sealing: &Sealing) -> bool {
+        let is_seen = |from| sealing.lanes.iter().any(|lane| lane.from == from);
+        let needed = self.lanes.needed(&sealing.messages);
+        needed.into_iter().all(|(from, count)| self.lanes.is_held(from, count) || is_seen(from))
+    }
+
+    /// Takes over the numbering of the slots that messages are sent from, as far as another process has it.
+    fn take_lanes(&mut self, sealing: &mut Sealing) -> BTreeSet<Slot> {
+        let needed = self.lanes.needed(&sealing.messages);
+        for (from, count) in &needed {
+            let seen = sealing.lanes.iter().find(|lane| lane.from == *from);
+            if let Some(lane) = seen.filter(|_| !self.lanes.is_held(*from, *count)) {
+                let taking = self.lanes.take(lane, self.next_version);
+                sealing.reads.add(taking.row.clone(), taking.seen);
+                sealing.writes.push((taking.row, Some(taking.value)));
+            }
+        }
+        needed.into_keys().collect()
+    }
+
+    fn add(
+        &mut self,
+        layout: Layout,
+        base: Timestamp,
+        mut sealing: Sealing,
+        record: Bytes,
+        done: oneshot::Sender<Sealed>,
+    ) {
+        let lanes = self.take_lanes(&mut sealing);
         let version = self.next_version;
-        let released = release(layout, version, &sealing);
+        let released = release(layout, version, &sealing, &mut self.lanes);
         self.next_version += 1 + released.rows.len() as u64;
         let last_version = self.next_version - 1;
         let record_row = layout.request(sealing.record.flow);
@@ -246,6 +315,7 @@ impl Inner {
         group.bytes += bytes;
         group.last_version = last_version;
         group.writes.extend(writes);
+        group.lanes.extend(lanes);
         group.flows.push(flow);
     }
 
@@ -272,8 +342,9 @@ struct Released {
     egresses: Vec<(EgressName, EgressRecord)>,
 }
 
-/// The rows of what a flow sends and emits. Sequences follow the flow's version, so they grow in commit order.
-fn release(layout: Layout, version: u64, sealing: &Sealing) -> Released {
+/// The rows of what a flow sends and emits. Sequences follow the flow's version, so they grow in commit order; where
+/// others may commit as well, messages are numbered by the slot that they are sent from.
+fn release(layout: Layout, version: u64, sealing: &Sealing, lanes: &mut Lanes) -> Released {
     let record = &sealing.record;
     let ended_unix_ms = record.accepted_unix_ms + record.duration_us / 1_000;
     let mut released = Released { rows: Vec::new(), messages: Vec::new(), egresses: Vec::new() };
@@ -281,9 +352,11 @@ fn release(layout: Layout, version: u64, sealing: &Sealing) -> Released {
     for (index, outgoing) in (0_u32..).zip(&sealing.messages) {
         sequence += 1;
         let due_unix_ms = (outgoing.delay_ms > 0).then_some(ended_unix_ms + outgoing.delay_ms);
+        let from = layout.slots().slot_of(&outgoing.from.key);
+        let number = lanes.next(from).unwrap_or(sequence);
         let row = match due_unix_ms {
-            Some(due) => layout.timer(&outgoing.to, due, sequence),
-            None => layout.inbox(&outgoing.to, sequence),
+            Some(due) => layout.timer(&outgoing.to, due, from, number),
+            None => layout.inbox(&outgoing.to, from, number),
         };
         let message = Message {
             from: Some(outgoing.from.clone()),

@@ -16,7 +16,7 @@ use tandem_model::topology::{Isolation, Topology};
 use tandem_store::keys::Layout;
 use tandem_store::{Snapshot, Store, rows};
 use tokio::sync::{broadcast, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, warn};
 
@@ -27,8 +27,10 @@ use crate::egress::Egresses;
 use crate::engine::{Engine, Parts};
 use crate::flow::{Flow, Left, Opened};
 use crate::host::Host;
+use crate::members::{self, Map, Member, MemberId, Membership};
 use crate::metrics::{Metrics, StoreFailure};
-use crate::partition::{Partition, ReleasedMessage, Releases, Source};
+use crate::partition::{Partition, ReleasedMessage, Releases, Sharing, Source};
+use crate::peers::{Answer, Lookup, PeerOptions, Peers, serve};
 use crate::registry::Begun;
 use crate::sweeper::Sweeper;
 use crate::tasks::{self, TaskKind};
@@ -46,17 +48,19 @@ pub struct Options {
     pub dial: Arc<dyn Dial>,
     /// Where randomness starts from: the same seed gives the same waits. Without one, the system's randomness is used.
     pub seed: Option<u64>,
+    /// How it shares its store with other runtimes. Without it, no other may write to the store.
+    pub peers: Option<PeerOptions>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), metrics: Metrics::new(), dial: Arc::new(Tcp), seed: None }
+        Self { clock: Arc::new(SystemClock), metrics: Metrics::new(), dial: Arc::new(Tcp), seed: None, peers: None }
     }
 }
 
 /// A running runtime. Cheap to clone; it runs until [`Runtime::shut_down`].
 pub struct Runtime<S: Store> {
-    engine: Arc<Engine<S>>,
+    pub(crate) engine: Arc<Engine<S>>,
 }
 
 impl<S: Store> Clone for Runtime<S> {
@@ -258,7 +262,12 @@ impl<S: Store> Runtime<S> {
     pub async fn start(options: Options, store: S, topology: Topology) -> Result<Self, tandem_store::Error> {
         let layout = Layout::new(topology.slots);
         let metrics = options.metrics;
-        let (courier, egresses) = (Courier::new(layout, Arc::clone(&metrics)), Arc::new(Egresses::default()));
+        let peers = match &options.peers {
+            Some(shared) => Peers::new(topology.slots, Arc::clone(&shared.dial), Arc::clone(&metrics)),
+            None => Peers::alone(topology.slots, Arc::clone(&metrics)),
+        };
+        let courier = Courier::new(layout, Arc::clone(&metrics), Arc::clone(&peers));
+        let egresses = Arc::new(Egresses::default());
         let store_stopped = CancellationToken::new();
         let releases = Arc::new(Released {
             courier: Arc::clone(&courier),
@@ -266,31 +275,74 @@ impl<S: Store> Runtime<S> {
             metrics: Arc::clone(&metrics),
             store_stopped: store_stopped.clone(),
         });
-        let partition = Partition::open(store.clone(), layout, releases).await?;
+        let sharing = if options.peers.is_some() { Sharing::Shared } else { Sharing::Alone };
+        let partition = Partition::open(store.clone(), layout, releases, sharing).await?;
         let (host, topology) = (Host::new(Arc::clone(&metrics), options.dial), Arc::new(topology));
         let engine = Engine::new(Parts {
             store,
             layout,
             clock: options.clock,
             topology: Arc::clone(&topology),
-            partition: Arc::clone(&partition),
+            partition,
             host: Arc::clone(&host),
-            courier: Arc::clone(&courier),
+            courier,
             egresses,
+            peers,
             metrics,
             store_stopped,
             seed: options.seed,
         });
+        let runtime = Self { engine };
         host.set_topology(&topology);
+        if let Some(shared) = options.peers {
+            runtime.join(shared).await?;
+        }
+        runtime.spawn_tasks();
+        Ok(runtime)
+    }
+
+    /// Becomes one of several runtimes on the store.
+    async fn join(&self, shared: PeerOptions) -> Result<(), tandem_store::Error> {
+        let engine = &self.engine;
+        let id = MemberId(engine.partition.incarnation());
+        engine.peers.introduce(id);
+        let name = shared.name.unwrap_or_else(|| format!("runtime-{id}"));
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let me = Member { id, name, address: shared.address, version, draining: false, beat: 0 };
+        let (beat, dead_after) = (shared.beat, shared.dead_after);
+        let settings = members::Settings { beat, dead_after, linger: shared.linger, slots: engine.layout.slots() };
+        if let Some(listener) = shared.listener {
+            tasks::spawn(TaskKind::Server, serve::listen(self.clone(), listener, engine.stop.clone()));
+        }
+        let membership = Membership::join(engine.store.clone(), settings, me, Arc::clone(&engine.peers)).await;
+        let membership = membership.inspect_err(|_| engine.stop.cancel())?;
+        tasks::spawn(TaskKind::Members, Arc::clone(&membership).run(engine.stop.clone()));
+        // Nobody else sets it.
+        let _ = engine.membership.set(membership);
+        Ok(())
+    }
+
+    fn spawn_tasks(&self) {
+        let engine = &self.engine;
         // However it ends, nothing can be committed from then on.
         let (ended, stop) = (engine.store_stopped.clone().drop_guard(), engine.stop.clone());
+        let partition = Arc::clone(&engine.partition);
         tasks::spawn(TaskKind::Committer, async move {
             let _ended = ended;
             partition.run_committer(stop).await;
         });
-        tasks::spawn(TaskKind::Courier, courier.run(Arc::clone(&engine)));
-        tasks::spawn(TaskKind::Sweeper, Sweeper::new(Arc::clone(&engine)).run());
-        Ok(Self { engine })
+        tasks::spawn(TaskKind::Courier, Arc::clone(&engine.courier).run(Arc::clone(engine)));
+        tasks::spawn(TaskKind::Sweeper, Sweeper::new(Arc::clone(engine)).run());
+    }
+
+    /// The runtimes on the store, and who owns what, as this one sees it now.
+    pub fn map(&self) -> Arc<Map> {
+        self.engine.peers.map()
+    }
+
+    /// How many of the others it has a stream to.
+    pub fn peers_connected(&self) -> usize {
+        self.engine.peers.connected()
     }
 
     /// The topology that new requests are run by.
@@ -312,14 +364,15 @@ impl<S: Store> Runtime<S> {
     /// Once it is accepted the flow runs to its outcome, whether the returned receiver is kept or not. Dropping this
     /// future before it returns may or may not leave the request accepted.
     pub async fn submit(&self, request: Request) -> Result<Accepted, NotAccepted> {
-        let accepted = self.accept(request).await;
+        let accepted = self.route(request).await;
         if let Err(refused) = &accepted {
             self.engine.metrics.refused(refused.into());
         }
         accepted
     }
 
-    async fn accept(&self, request: Request) -> Result<Accepted, NotAccepted> {
+    /// Takes a request to be run here.
+    pub(crate) async fn accept(&self, request: Request) -> Result<Accepted, NotAccepted> {
         let engine = &self.engine;
         let unavailable = |why: &str| Err(NotAccepted::Unavailable(why.to_owned()));
         if engine.store_stopped.is_cancelled() {
@@ -328,6 +381,12 @@ impl<S: Store> Runtime<S> {
         if !engine.is_ready() {
             return unavailable("the runtime is shutting down");
         }
+        self.begin(request).await
+    }
+
+    /// Begins a request, whether new ones are taken or not.
+    pub(crate) async fn begin(&self, request: Request) -> Result<Accepted, NotAccepted> {
+        let engine = &self.engine;
         let topology = engine.topology.load_full();
         let isolation = engine.check(&topology, &request)?;
         self.check_past(&request).await?;
@@ -405,19 +464,25 @@ impl<S: Store> Runtime<S> {
         found.map(|bytes| rows::decode_record(&bytes)).transpose()
     }
 
-    /// Cancels a flow that has not been sealed. Returns when the outcome is durable.
+    /// Cancels a flow that has not been sealed, wherever it runs. Returns when the outcome is durable.
     pub async fn cancel(&self, flow: FlowId) -> Result<Cancelled, tandem_store::Error> {
-        if let Some(outcome) = self.engine.registry.cancel(flow)
-            && let Ok(ended) = outcome.await
-        {
-            let record = ended.record;
-            let done = record.outcome == Outcome::Cancelled;
-            return Ok(if done { Cancelled::Done(record) } else { Cancelled::TooLate(record) });
+        if let Some(cancelled) = self.cancel_here(flow).await {
+            return Ok(cancelled);
+        }
+        if let Some(Answer::Ended { record, cancelled }) = self.engine.peers.find(flow, Lookup::Cancel).await {
+            return Ok(if cancelled { Cancelled::Done(record) } else { Cancelled::TooLate(record) });
         }
         Ok(match self.flow(flow).await? {
             FlowState::Ended(record) => Cancelled::TooLate(record),
             FlowState::Unknown | FlowState::Running(_) => Cancelled::Unknown,
         })
+    }
+
+    /// The same for a flow that runs here. `None` if it does not.
+    pub(crate) async fn cancel_here(&self, flow: FlowId) -> Option<Cancelled> {
+        let record = self.engine.registry.cancel(flow)?.await.ok()?.record;
+        let done = record.outcome == Outcome::Cancelled;
+        Some(if done { Cancelled::Done(record) } else { Cancelled::TooLate(record) })
     }
 
     /// Wakes up whenever something was committed for an egress. A lagged receiver has missed nothing that
@@ -455,15 +520,32 @@ impl<S: Store> Runtime<S> {
 
     /// Stops taking requests, lets running flows end for up to `grace`, commits what is sealed, and returns.
     ///
+    /// Where there are other runtimes, they are told at once, so that they take over; meanwhile requests are passed on to
+    /// them, and what waits here is handed over. In the end this one is not a member any more.
+    ///
     /// Flows that did not end have no outcome; repeating their requests is safe.
     pub async fn shut_down(&self, grace: Duration) {
         let engine = &self.engine;
+        let began = Instant::now();
+        if let Some(membership) = engine.membership.get() {
+            // First the others own everything, so that no request is refused for want of an owner.
+            membership.drain().await;
+        }
         engine.draining.store(true, Ordering::Relaxed);
-        if timeout(grace, engine.registry.until_empty()).await.is_err() {
+        if let Some(membership) = engine.membership.get()
+            && engine.peers.has_others()
+        {
+            sleep_until((began + membership.linger()).min(began + grace)).await;
+        }
+        if timeout_at(began + grace, self.until_idle()).await.is_err() {
             warn!(flows = engine.registry.all().len(), "shutting down with flows that did not end in time");
+        }
+        if let Some(membership) = engine.membership.get() {
+            membership.leave().await;
         }
         engine.stop.cancel();
         engine.host.shut_down();
+        engine.peers.stop();
         let sealed = async {
             while engine.partition.sealed_flows() > 0 {
                 tokio::time::sleep(DRAIN_POLL).await;
@@ -471,6 +553,20 @@ impl<S: Store> Runtime<S> {
         };
         if timeout(DRAIN_TIME_MAX, sealed).await.is_err() {
             warn!("shutting down with commits that did not end in time; their requests can be repeated");
+        }
+    }
+}
+
+impl<S: Store> Runtime<S> {
+    /// Returns once nothing runs here, and nobody waits here for what runs elsewhere.
+    async fn until_idle(&self) {
+        let engine = &self.engine;
+        engine.registry.until_empty().await;
+        engine.forwards.close();
+        engine.forwards.wait().await;
+        // Alone, what is being delivered is delivered again after the next start.
+        while engine.peers.has_others() && engine.courier.in_flight() > 0 {
+            tokio::time::sleep(DRAIN_POLL).await;
         }
     }
 }
@@ -490,7 +586,8 @@ const DRAIN_POLL: Duration = Duration::from_millis(5);
 /// Longest wait for the last commits.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 
-fn mismatch(request: &Request) -> NotAccepted {
+/// The refusal of a request whose id was used for another one.
+pub(crate) fn mismatch(request: &Request) -> NotAccepted {
     NotAccepted::Mismatch { request: request.id.to_string(), instance: request.instance.clone() }
 }
 
@@ -537,7 +634,7 @@ impl<S: Store> Runner<S> {
             Left::Repeated(record) if record.digest == digest => {
                 engine.registry.end(flow_id, &record, true);
             }
-            Left::Repeated(_) | Left::Consumed => {}
+            Left::Repeated(_) | Left::Consumed | Left::TooEarly => {}
             Left::Abandoned(why) => warn!(flow = %flow_id, why, "a flow was given up without an outcome"),
         }
     }

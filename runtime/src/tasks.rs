@@ -24,6 +24,10 @@ pub enum TaskKind {
     HttpInvocation,
     /// Serves one port.
     Server,
+    /// Keeps this runtime's row among the members.
+    Members,
+    /// Talks to another runtime, or runs what one asks for.
+    Peer,
 }
 
 /// Starts a task. A panic in it is logged as an error and ends the task alone.

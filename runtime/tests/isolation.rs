@@ -9,9 +9,12 @@
 #![allow(dead_code, reason = "the support modules are shared by several tests")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tandem_model::outcome::FlowRecord;
-use tandem_runtime::runtime::Accepted;
+use tandem_runtime::dial::Tcp;
+use tandem_runtime::peers::PeerOptions;
+use tandem_runtime::runtime::{Accepted, Options};
 use tandem_store::memory::MemoryStore;
 
 use either::EitherStore;
@@ -56,6 +59,17 @@ impl Zoo {
     async fn on(store: EitherStore) -> Self {
         let store = HeldStore::new(store);
         Self { stage: Stage::start(store.clone()).await, store }
+    }
+
+    /// One of several runtimes on the store, which knows nothing of the others.
+    async fn shared(store: EitherStore) -> Self {
+        let store = HeldStore::new(store);
+        let (name, address, dial) = (None, String::new(), Arc::new(Tcp));
+        // It gives no sign of life while a test holds its commits.
+        let (beat, dead_after, linger) = (Duration::from_hours(1), Duration::ZERO, Duration::ZERO);
+        let peers = PeerOptions { name, address, listener: None, dial, beat, dead_after, linger };
+        let options = Options { peers: Some(peers), ..Options::default() };
+        Self { stage: Stage::start_with(store.clone(), options, |_| {}).await, store }
     }
 
     /// Sends a request, and does not wait for it.

@@ -218,6 +218,7 @@ impl<'a> World<'a> {
             metrics: Metrics::new(),
             dial: Arc::new(workers.clone()),
             seed: Some(seed),
+            peers: None,
         };
         let started = tokio::select! {
             biased;

@@ -11,6 +11,20 @@ pub mod function {
     }
 }
 
+/// Version 1 (alpha) of the protocol between the runtimes of one installation.
+#[allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::use_self, reason = "generated")]
+pub mod peer {
+    pub mod v1alpha1 {
+        tonic::include_proto!("tandem.peer.v1alpha1");
+    }
+}
+
+/// The oldest minor version of `tandem.peer.v1alpha1` that this code speaks.
+pub const PEER_PROTOCOL_VERSION_MIN: u32 = 1;
+
+/// The newest minor version of `tandem.peer.v1alpha1` that this code speaks.
+pub const PEER_PROTOCOL_VERSION_MAX: u32 = 1;
+
 /// The oldest minor version of `tandem.function.v1alpha1` that this code speaks.
 pub const FUNCTION_PROTOCOL_VERSION_MIN: u32 = 1;
 

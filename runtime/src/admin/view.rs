@@ -256,6 +256,50 @@ pub fn base64(bytes: &[u8]) -> String {
     text
 }
 
+/// The runtimes on the store, as the one that is asked sees them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Members {
+    /// Grows with each change that it saw.
+    pub revision: u64,
+    /// The id of the one that was asked.
+    pub me: u64,
+    /// All that are live; none if it has the store to itself.
+    pub members: Vec<Member>,
+}
+
+/// One runtime.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    /// Names this run of it.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Where the others reach it.
+    pub address: String,
+    /// Version of its program.
+    pub version: String,
+    /// It takes nothing new.
+    pub draining: bool,
+    /// How many partitions it owns.
+    pub partitions: usize,
+}
+
+impl From<&crate::members::Map> for Members {
+    fn from(map: &crate::members::Map) -> Self {
+        let member = |member: &std::sync::Arc<crate::members::Member>| Member {
+            id: member.id.0,
+            name: member.name.clone(),
+            address: member.address.clone(),
+            version: member.version.clone(),
+            draining: member.draining,
+            partitions: map.owned_by(member.id),
+        };
+        Self { revision: map.revision, me: map.me.0, members: map.members.iter().map(member).collect() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;

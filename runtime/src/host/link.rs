@@ -7,19 +7,14 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
-use prost::Message as _;
 use tandem_model::ids::Payload;
 use tandem_proto::function::v1alpha1 as wire;
 use tokio::sync::mpsc;
 
 use super::{Answer, Effect, Event, Finished, Invocation, ReadWhat, Rejection, events};
+use crate::batch;
 use crate::dial::Outgoing;
 
-/// Frames put into one message.
-const BATCH_FRAMES_MAX: usize = 256;
-/// Bytes of frames after which a message is full. One frame may exceed it by itself.
-const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Cancelled invocations whose late answers are still recognised as such.
 const CANCELLED_MAX: usize = 16_384;
 
@@ -257,27 +252,9 @@ impl Drop for SessionHandle {
     }
 }
 
-/// Puts frames into messages: all that are ready, up to a bound in number and bytes.
+/// Puts frames into messages.
 pub(super) fn batches(frames: mpsc::Receiver<wire::RuntimeFrame>) -> Outgoing {
-    stream::unfold((frames, VecDeque::new()), |(mut frames, mut ready)| async move {
-        if ready.is_empty() {
-            let mut received = Vec::new();
-            frames.recv_many(&mut received, BATCH_FRAMES_MAX).await;
-            ready.extend(received);
-        }
-        let mut bytes = 0;
-        let mut batch: Vec<wire::RuntimeFrame> = Vec::new();
-        while let Some(frame) = ready.pop_front() {
-            bytes += frame.encoded_len();
-            if bytes > BATCH_BYTES_MAX && !batch.is_empty() {
-                ready.push_front(frame);
-                break;
-            }
-            batch.push(frame);
-        }
-        (!batch.is_empty()).then_some((wire::AttachRequest { frames: batch }, (frames, ready)))
-    })
-    .boxed()
+    batch::batches(frames, |frames| wire::AttachRequest { frames })
 }
 
 fn invoke_frame(invocation_id: u64, invocation: Invocation) -> wire::Invoke {

@@ -117,7 +117,7 @@ impl<S: Store> Partition<S> {
         match ended {
             Ended::Durable(timestamp) => self.settle_durable(group, timestamp, took),
             Ended::Conflict(keys) => {
-                for (flow, first_group) in self.throw_away(group) {
+                for (flow, first_group) in self.throw_away(group, &keys) {
                     let own = first_group && (keys.is_empty() || keys.iter().any(|key| flow.touches(key)));
                     // Nobody waits any more only if the runtime is going down.
                     let _ = flow.done.send(Sealed::Again { own });
@@ -130,6 +130,7 @@ impl<S: Store> Partition<S> {
     fn settle_durable(&self, mut group: Group, timestamp: Timestamp, took: Duration) {
         let mut inner = self.lock();
         inner.durable_version = group.last_version;
+        inner.lanes.durable(&group.lanes, group.last_version, timestamp);
         inner.committed.push_back((group.last_version, timestamp));
         if inner.committed.len() > COMMITTED_GROUPS_MAX {
             inner.committed.pop_front();
@@ -164,18 +165,19 @@ impl<S: Store> Partition<S> {
         } else {
             warn!(%error, flows = group.flows.len(), "commit refused");
         }
-        for (flow, _) in self.throw_away(group) {
+        for (flow, _) in self.throw_away(group, &[]) {
             let _ = flow.done.send(Sealed::Refused(why.clone()));
         }
     }
 
     /// Takes back everything that is sealed and not durable: what comes after a group has seen its rows. Says of each
     /// flow whether it was in the group itself.
-    fn throw_away(&self, group: Group) -> Vec<(SealedFlow, bool)> {
+    fn throw_away(&self, group: Group, changed: &[Bytes]) -> Vec<(SealedFlow, bool)> {
         let mut inner = self.lock();
         inner.epoch += 1;
         let durable = inner.durable_version;
         inner.sealed.drop_above(durable);
+        inner.lanes.thrown_away(changed);
         let later: Vec<Group> =
             if works(Mechanism::LaterGroupsFall) { inner.queue.drain(..).collect() } else { Vec::new() };
         drop(inner);
@@ -208,8 +210,8 @@ impl Inner {
             ranges.extend(seen_ranges.map(|seen| RangeRead { range: seen.range.clone(), seen_at }));
         }
         let reads = reads.into_iter().filter(|_| works(Mechanism::StoreReads));
-        let reads =
-            reads.map(|(key, (seen_at, value))| Read { key: key.clone(), seen_at, value: value.clone() }).collect();
+        let reads = reads.map(|(key, (seen_at, value))| Read { key: key.clone(), seen_at, value: value.clone() });
+        let reads = reads.chain(self.lanes.reads(&group.lanes, self.durable_version, group.last_version)).collect();
         let primary = group.flows.first().map(|flow| flow.record_row.clone()).unwrap_or_default();
         Commit { primary, reads, ranges, writes: std::mem::take(&mut group.writes).into_iter().collect() }
     }

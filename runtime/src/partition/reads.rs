@@ -88,6 +88,11 @@ impl ReadSet {
         &self.ranges
     }
 
+    /// Whether nothing of it was seen in a flow that was not durable then.
+    pub(crate) fn are_durable(&self) -> bool {
+        self.rows.values().all(|seen| seen.source == Source::Base)
+    }
+
     /// Only what is noted of these rows: what snapshot isolation has validated.
     #[must_use]
     pub(crate) fn only(&self, rows: &[Bytes]) -> Self {

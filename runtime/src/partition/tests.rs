@@ -21,9 +21,9 @@ fn layout(slots: u16) -> Layout {
 #[tokio::test]
 async fn the_number_of_slots_is_fixed_once_data_is_stored() {
     let store = MemoryStore::new();
-    assert!(Partition::open(store.clone(), layout(16), Arc::new(Nobody)).await.is_ok());
-    assert!(Partition::open(store.clone(), layout(16), Arc::new(Nobody)).await.is_ok());
-    let refused = Partition::open(store, layout(17), Arc::new(Nobody)).await.err();
+    assert!(Partition::open(store.clone(), layout(16), Arc::new(Nobody), Sharing::Alone).await.is_ok());
+    assert!(Partition::open(store.clone(), layout(16), Arc::new(Nobody), Sharing::Alone).await.is_ok());
+    let refused = Partition::open(store, layout(17), Arc::new(Nobody), Sharing::Alone).await.err();
     assert!(matches!(refused, Some(tandem_store::Error::OtherLayout { found: 16, asked: 17 })), "{refused:?}");
 }
 
@@ -32,7 +32,7 @@ async fn versions_grow_over_restarts() {
     let store = MemoryStore::new();
     let mut last = 0;
     for _ in 0..3 {
-        let partition = Partition::open(store.clone(), layout(16), Arc::new(Nobody)).await.unwrap();
+        let partition = Partition::open(store.clone(), layout(16), Arc::new(Nobody), Sharing::Alone).await.unwrap();
         let first = partition.lock().next_version;
         assert!(first > last, "{first} after {last}");
         last = first;
@@ -42,7 +42,7 @@ async fn versions_grow_over_restarts() {
 /// A view that waited for its turn sees what was sealed meanwhile, unless it had read what has changed.
 #[tokio::test]
 async fn a_view_moves_to_the_present_only_if_what_it_read_still_holds() {
-    let partition = Partition::open(MemoryStore::new(), layout(16), Arc::new(Nobody)).await.unwrap();
+    let partition = Partition::open(MemoryStore::new(), layout(16), Arc::new(Nobody), Sharing::Alone).await.unwrap();
     let (view, row) = (partition.view().await.unwrap(), Bytes::from_static(b"row"));
     let mut nothing_read = ReadSet::default();
     let mut row_read = ReadSet::default();

@@ -9,12 +9,16 @@ use tandem_model::outcome::FlowRecord;
 use tandem_model::slot::Slot;
 use tandem_store::keys::{self, RowKey};
 use tandem_store::{Error, KeyRange, Snapshot, Store, rows};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::peers::{Answer, Lookup};
 
 use super::{EgressRecord, FlowFilter, FlowState, InstanceState, RunningFlow, Runtime};
 
 /// Records read from the store for one list of flows.
 const RECORDS_SCANNED_MAX: usize = 100_000;
+/// How often it is looked whether a flow has ended that runs elsewhere.
+const WAIT_POLL: Duration = Duration::from_millis(100);
 /// Rows read at once.
 const PAGE: usize = 1_000;
 
@@ -27,8 +31,14 @@ impl<S: Store> Runtime<S> {
         if let Some(record) = self.engine.recent.get(flow) {
             return Ok(FlowState::Ended(record));
         }
-        let stored = self.earlier(flow).await?;
-        Ok(stored.map_or(FlowState::Unknown, |record| FlowState::Ended(Arc::new(record))))
+        if let Some(record) = self.earlier(flow).await? {
+            return Ok(FlowState::Ended(Arc::new(record)));
+        }
+        Ok(match self.engine.peers.find(flow, Lookup::Look).await {
+            Some(Answer::Running(running)) => FlowState::Running(running),
+            Some(Answer::Ended { record, .. }) => FlowState::Ended(record),
+            None => FlowState::Unknown,
+        })
     }
 
     /// The same, waiting up to `wait` for it to end.
@@ -38,7 +48,15 @@ impl<S: Store> Runtime<S> {
         {
             return Ok(FlowState::Ended(ended.record));
         }
-        self.flow(flow).await
+        let until = Instant::now() + wait;
+        loop {
+            // One that runs elsewhere is asked for again and again.
+            let state = self.flow(flow).await?;
+            if !matches!(state, FlowState::Running(_)) || Instant::now() >= until || !self.engine.peers.are_there() {
+                return Ok(state);
+            }
+            sleep_until(until.min(Instant::now() + WAIT_POLL)).await;
+        }
     }
 
     /// Flows that run now, and records of flows that ended, latest first.

@@ -9,10 +9,11 @@
 //! | [`Table::StateValue`] | function, key, state |
 //! | [`Table::StateEntry`] | function, key, state, entry |
 //! | [`Table::Request`] | the 13 bytes of the flow id that follow its slot |
-//! | [`Table::Inbox`] | function, key, sequence |
-//! | [`Table::Timer`] | due in milliseconds since 1970, sequence |
+//! | [`Table::Inbox`] | function, key, slot of the sender, sequence |
+//! | [`Table::Timer`] | due in milliseconds since 1970, slot of the sender, sequence |
 //! | [`Table::Egress`] | egress, sequence |
-//! | [`Table::DeadLetter`] | function, key, sequence |
+//! | [`Table::DeadLetter`] | function, key, slot of the sender, sequence |
+//! | [`Table::Lane`] | nothing |
 //! | 0, below slot `0xffff` | name: rows of the runtime itself |
 //!
 //! **Invariant:** the slot `0xffff` never belongs to an instance, because there are at most `0xffff` slots.
@@ -43,6 +44,8 @@ pub enum Table {
     Egress = 6,
     /// Messages that were set aside.
     DeadLetter = 7,
+    /// Who numbers the messages that instances of the slot send.
+    Lane = 8,
 }
 
 /// The table byte of rows that belong to the runtime itself, below [`META_SLOT`].
@@ -117,9 +120,21 @@ impl Layout {
         KeyBuilder::new(slot, Table::Request).range()
     }
 
-    /// A message that waits for its flow. `sequence` orders the messages of one target and names them.
-    pub fn inbox(self, target: &Instance, sequence: u64) -> Bytes {
-        self.of_instance(Table::Inbox, target).number(sequence).build()
+    /// A message that waits for its flow. `sequence` orders what instances of the slot `from` send to one target, and
+    /// names it.
+    pub fn inbox(self, target: &Instance, from: Slot, sequence: u64) -> Bytes {
+        self.of_instance(Table::Inbox, target).slot(from).number(sequence).build()
+    }
+
+    /// What instances of the slot `from` have sent to `target`, above the sequence `after` and below `before`.
+    pub fn inbox_between(self, target: &Instance, from: Slot, after: Option<u64>, before: u64) -> KeyRange {
+        let lane = self.of_instance(Table::Inbox, target).slot(from);
+        // Sequences are eight bytes, so one more byte is what directly follows a row.
+        let start = match after {
+            Some(after) => lane.clone().number(after).raw(&[0]).build(),
+            None => lane.clone().build(),
+        };
+        KeyRange { start, end: Some(lane.number(before).build()) }
     }
 
     /// All waiting messages of one slot: per target, in the order of their sequences.
@@ -127,10 +142,10 @@ impl Layout {
         KeyBuilder::new(slot, Table::Inbox).range()
     }
 
-    /// A message that waits for its time, in the slot of `target`. `sequence` must be unique in that slot.
-    pub fn timer(self, target: &Instance, due_unix_ms: u64, sequence: u64) -> Bytes {
+    /// A message that waits for its time, in the slot of `target`. `sequence` must be unique for the slot `from`.
+    pub fn timer(self, target: &Instance, due_unix_ms: u64, from: Slot, sequence: u64) -> Bytes {
         let slot = self.slots.slot_of(&target.key);
-        KeyBuilder::new(slot, Table::Timer).number(due_unix_ms).number(sequence).build()
+        KeyBuilder::new(slot, Table::Timer).number(due_unix_ms).slot(from).number(sequence).build()
     }
 
     /// All timers of one slot, the one that is due first in front.
@@ -158,8 +173,13 @@ impl Layout {
     }
 
     /// A message of `target` that was set aside.
-    pub fn dead_letter(self, target: &Instance, sequence: u64) -> Bytes {
-        self.of_instance(Table::DeadLetter, target).number(sequence).build()
+    pub fn dead_letter(self, target: &Instance, from: Slot, sequence: u64) -> Bytes {
+        self.of_instance(Table::DeadLetter, target).slot(from).number(sequence).build()
+    }
+
+    /// The row that says who numbers the messages which instances of a slot send.
+    pub fn lane(self, from: Slot) -> Bytes {
+        KeyBuilder::new(from, Table::Lane).build()
     }
 
     fn of_instance(self, table: Table, instance: &Instance) -> KeyBuilder {
@@ -175,7 +195,15 @@ pub fn meta(name: &str) -> Bytes {
     KeyBuilder(key).text(name).build()
 }
 
+/// The rows of the runtime itself whose names begin with `prefix`.
+pub fn metas(prefix: &str) -> KeyRange {
+    let key = meta(prefix);
+    KeyRange::prefix(&key[..key.len() - END_BYTES])
+}
+
 const SLOT_BYTES: usize = size_of::<u16>();
+/// Bytes that end an escaped part.
+const END_BYTES: usize = 2;
 
 #[derive(Clone)]
 struct KeyBuilder(Vec<u8>);
@@ -206,6 +234,10 @@ impl KeyBuilder {
 
     fn number(self, number: u64) -> Self {
         self.raw(&number.to_be_bytes())
+    }
+
+    fn slot(self, slot: Slot) -> Self {
+        self.raw(&slot.get().to_be_bytes())
     }
 
     fn raw(mut self, bytes: &[u8]) -> Self {
@@ -256,7 +288,9 @@ pub enum RowKey {
         slot: Slot,
         /// Whom it is for.
         target: Instance,
-        /// Its place in the order of that target's messages.
+        /// The slot of its sender.
+        from: Slot,
+        /// Its place in the order of what that slot sends.
         sequence: u64,
     },
     /// A message that waits for its time.
@@ -265,6 +299,8 @@ pub enum RowKey {
         slot: Slot,
         /// When it is due.
         due_unix_ms: u64,
+        /// The slot of its sender.
+        from: Slot,
         /// Tells apart what is due in the same millisecond.
         sequence: u64,
     },
@@ -283,8 +319,15 @@ pub enum RowKey {
         slot: Slot,
         /// Whom it was for.
         target: Instance,
-        /// Its place in the order of that target's messages.
+        /// The slot of its sender.
+        from: Slot,
+        /// Its place in the order of what that slot sends.
         sequence: u64,
+    },
+    /// Who numbers the messages that instances of the slot send.
+    Lane {
+        /// The slot.
+        slot: Slot,
     },
     /// A row of the runtime itself.
     Meta {
@@ -343,10 +386,11 @@ impl Reader<'_> {
                 flow[SLOT_BYTES..].copy_from_slice(&self.array::<{ FlowId::BYTES - SLOT_BYTES }>()?);
                 RowKey::Request { flow: FlowId::from_bytes(flow) }
             }
-            4 => RowKey::Inbox { slot, target: self.instance()?, sequence: self.number()? },
-            5 => RowKey::Timer { slot, due_unix_ms: self.number()?, sequence: self.number()? },
+            4 => RowKey::Inbox { slot, target: self.instance()?, from: self.slot()?, sequence: self.number()? },
+            5 => RowKey::Timer { slot, due_unix_ms: self.number()?, from: self.slot()?, sequence: self.number()? },
             6 => RowKey::Egress { slot, egress: self.name()?, sequence: self.number()? },
-            7 => RowKey::DeadLetter { slot, target: self.instance()?, sequence: self.number()? },
+            7 => RowKey::DeadLetter { slot, target: self.instance()?, from: self.slot()?, sequence: self.number()? },
+            8 => RowKey::Lane { slot },
             other => return Err(format!("there is no table {other}")),
         };
         if self.0.is_empty() { Ok(row) } else { Err(format!("{} bytes follow its end", self.0.len())) }
@@ -360,6 +404,10 @@ impl Reader<'_> {
 
     fn number(&mut self) -> Result<u64, String> {
         self.array().map(u64::from_be_bytes)
+    }
+
+    fn slot(&mut self) -> Result<Slot, String> {
+        self.array().map(|bytes| Slot::new(u16::from_be_bytes(bytes)))
     }
 
     fn bytes(&mut self) -> Result<Vec<u8>, String> {

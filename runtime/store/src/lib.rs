@@ -190,6 +190,17 @@ pub enum Error {
         /// What was asked for.
         asked: u16,
     },
+    /// Another version works on the same data, and the two do not understand each other.
+    #[error(
+        "a runtime with formats of version {found} works on this store, this one knows version {known}; \
+         let the others end first, or use their version"
+    )]
+    OtherVersion {
+        /// The version of the other.
+        found: u32,
+        /// The version of this one.
+        known: u32,
+    },
     /// Stored bytes make no sense. Needs a human.
     #[error("stored data is damaged: {0}")]
     Damaged(String),

@@ -73,7 +73,7 @@ impl Observed {
                         _ => {}
                     }
                 }
-                RowKey::Meta { .. } => {}
+                RowKey::Lane { .. } | RowKey::Meta { .. } => {}
             }
         }
         order.sort_unstable();

@@ -34,10 +34,11 @@ fn keys_are_a_format() {
         (LAYOUT.state_entry(&order, &state("l"), &[0, 255, 1]), format!("{slot}02{who}6c000100ffff010001")),
         (LAYOUT.state_entry(&order, &state("l"), &[]), format!("{slot}02{who}6c00010001")),
         (LAYOUT.request(flow), "010203030405060708090a0b0c0d0e0f".to_owned()),
-        (LAYOUT.inbox(&order, 258), format!("{slot}04{who}0000000000000102")),
-        (LAYOUT.timer(&order, 1, 2), format!("{slot}0500000000000000010000000000000002")),
+        (LAYOUT.inbox(&order, Slot::new(5), 258), format!("{slot}04{who}00050000000000000102")),
+        (LAYOUT.timer(&order, 1, Slot::new(5), 2), format!("{slot}05000000000000000100050000000000000002")),
         (LAYOUT.egress(&order, &egress_name("out"), 3), format!("{slot}066f757400010000000000000003")),
-        (LAYOUT.dead_letter(&order, 4), format!("{slot}07{who}0000000000000004")),
+        (LAYOUT.dead_letter(&order, Slot::new(5), 4), format!("{slot}07{who}00050000000000000004")),
+        (LAYOUT.lane(Slot::new(5)), "000508".to_owned()),
         (meta("format"), "ffff00666f726d61740001".to_owned()),
     ];
     for (key, expected) in golden {
@@ -47,11 +48,18 @@ fn keys_are_a_format() {
     assert_eq!(hex(&LAYOUT.state_value(&order, &state("s"))), GOLDEN_STATE_VALUE);
 }
 
+#[test]
+fn rows_of_the_runtime_are_found_by_the_beginning_of_their_names() {
+    let range = metas("member/");
+    assert!(range.contains(&meta("member/1")) && range.contains(&meta("member/")));
+    assert!(!range.contains(&meta("member")) && !range.contains(&meta("members")) && !range.contains(&meta("slots")));
+}
+
 const GOLDEN_STATE_VALUE: &str = "02a2016f7264657200016f2d310001730001";
 
 #[test]
 fn bytes_that_no_layout_makes_are_refused() {
-    let good = LAYOUT.inbox(&instance("order", "o-1"), 1);
+    let good = LAYOUT.inbox(&instance("order", "o-1"), Slot::new(0), 1);
     let mut longer = good.to_vec();
     longer.push(0);
     let cases: [(&[u8], &str); 8] = [
@@ -115,6 +123,10 @@ fn sequences() -> impl Strategy<Value = u64> {
     prop_oneof![0..3_u64, any::<u64>(), Just(u64::MAX)]
 }
 
+fn senders() -> impl Strategy<Value = Slot> {
+    prop::sample::select(vec![0, 1, 255, 256, u16::MAX - 1]).prop_map(Slot::new)
+}
+
 /// Few slots, so that different instances meet in one.
 fn layouts() -> impl Strategy<Value = Layout> {
     prop::sample::select(vec![1, 2, u16::MAX]).prop_map(|slots| Layout::new(SlotCount::new(slots).unwrap()))
@@ -139,23 +151,24 @@ fn rows(layout: Layout) -> impl Strategy<Value = (RowKey, Bytes)> {
             let flow = FlowId::from_bytes(flow);
             (RowKey::Request { flow }, layout.request(flow))
         }),
-        (instances(), sequences()).prop_map(move |(target, sequence)| {
-            let key = layout.inbox(&target, sequence);
-            (RowKey::Inbox { slot: slot_of(&target), target, sequence }, key)
+        (instances(), senders(), sequences()).prop_map(move |(target, from, sequence)| {
+            let key = layout.inbox(&target, from, sequence);
+            (RowKey::Inbox { slot: slot_of(&target), target, from, sequence }, key)
         }),
-        (instances(), sequences(), sequences()).prop_map(move |(target, due_unix_ms, sequence)| {
-            let key = layout.timer(&target, due_unix_ms, sequence);
-            (RowKey::Timer { slot: slot_of(&target), due_unix_ms, sequence }, key)
+        (instances(), senders(), sequences(), sequences()).prop_map(move |(target, from, due_unix_ms, sequence)| {
+            let key = layout.timer(&target, due_unix_ms, from, sequence);
+            (RowKey::Timer { slot: slot_of(&target), due_unix_ms, from, sequence }, key)
         }),
         (instances(), function_names(), sequences()).prop_map(move |(entry, name, sequence)| {
             let egress = egress_name(name.as_str());
             let key = layout.egress(&entry, &egress, sequence);
             (RowKey::Egress { slot: slot_of(&entry), egress, sequence }, key)
         }),
-        (instances(), sequences()).prop_map(move |(target, sequence)| {
-            let key = layout.dead_letter(&target, sequence);
-            (RowKey::DeadLetter { slot: slot_of(&target), target, sequence }, key)
+        (instances(), senders(), sequences()).prop_map(move |(target, from, sequence)| {
+            let key = layout.dead_letter(&target, from, sequence);
+            (RowKey::DeadLetter { slot: slot_of(&target), target, from, sequence }, key)
         }),
+        senders().prop_map(move |slot| (RowKey::Lane { slot }, layout.lane(slot))),
         "[a-c]{0,3}".prop_map(|name| (RowKey::Meta { name: name.clone() }, meta(&name))),
     ]
 }
@@ -168,6 +181,7 @@ fn two_rows() -> impl Strategy<Value = ((RowKey, Bytes), (RowKey, Bytes))> {
 fn tuple(row: &RowKey) -> (u16, u8, Vec<Vec<u8>>) {
     let text = |text: &str| text.as_bytes().to_vec();
     let number = |number: u64| number.to_be_bytes().to_vec();
+    let sent = |from: &Slot, sequence: &u64| vec![from.get().to_be_bytes().to_vec(), number(*sequence)];
     let of = |instance: &Instance| vec![text(instance.function.as_str()), text(instance.key.as_str())];
     let with = |mut parts: Vec<Vec<u8>>, more: Vec<Vec<u8>>| {
         parts.extend(more);
@@ -179,10 +193,13 @@ fn tuple(row: &RowKey) -> (u16, u8, Vec<Vec<u8>>) {
             (slot.get(), 2, with(of(instance), vec![text(state.as_str()), entry.to_vec()]))
         }
         RowKey::Request { flow } => (flow.slot().get(), 3, vec![flow.as_bytes().to_vec()]),
-        RowKey::Inbox { slot, target, sequence } => (slot.get(), 4, with(of(target), vec![number(*sequence)])),
-        RowKey::Timer { slot, due_unix_ms, sequence } => (slot.get(), 5, vec![number(*due_unix_ms), number(*sequence)]),
+        RowKey::Inbox { slot, target, from, sequence } => (slot.get(), 4, with(of(target), sent(from, sequence))),
+        RowKey::Timer { slot, due_unix_ms, from, sequence } => {
+            (slot.get(), 5, with(vec![number(*due_unix_ms)], sent(from, sequence)))
+        }
         RowKey::Egress { slot, egress, sequence } => (slot.get(), 6, vec![text(egress.as_str()), number(*sequence)]),
-        RowKey::DeadLetter { slot, target, sequence } => (slot.get(), 7, with(of(target), vec![number(*sequence)])),
+        RowKey::DeadLetter { slot, target, from, sequence } => (slot.get(), 7, with(of(target), sent(from, sequence))),
+        RowKey::Lane { slot } => (slot.get(), 8, Vec::new()),
         RowKey::Meta { name } => (u16::MAX, 0, vec![text(name)]),
     }
 }
@@ -191,7 +208,11 @@ fn owner(row: &RowKey) -> Option<&Instance> {
     match row {
         RowKey::StateValue { instance, .. } | RowKey::StateEntry { instance, .. } => Some(instance),
         RowKey::Inbox { target, .. } | RowKey::DeadLetter { target, .. } => Some(target),
-        RowKey::Request { .. } | RowKey::Timer { .. } | RowKey::Egress { .. } | RowKey::Meta { .. } => None,
+        RowKey::Request { .. }
+        | RowKey::Timer { .. }
+        | RowKey::Egress { .. }
+        | RowKey::Lane { .. }
+        | RowKey::Meta { .. } => None,
     }
 }
 
@@ -257,15 +278,33 @@ proptest! {
     }
 
     #[test]
+    fn a_part_of_a_lane_holds_exactly_what_was_sent_in_between(
+        (layout, (row, key), to, lane) in
+            layouts().prop_flat_map(|layout| (Just(layout), rows(layout), instances(), senders())),
+        after in prop::option::of(sequences()),
+        before in sequences(),
+    ) {
+        let held = match &row {
+            RowKey::Inbox { target, from, sequence, .. } => {
+                *target == to && *from == lane && after.is_none_or(|after| *sequence > after) && *sequence < before
+            }
+            _ => false,
+        };
+        let range = layout.inbox_between(&to, lane, after, before);
+        prop_assert_eq!(!range.is_empty() && range.contains(&key), held);
+    }
+
+    #[test]
     fn any_bytes_are_either_refused_or_a_key_of_ours(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
         // Must not panic; what is accepted must be the one encoding of what it names.
         if let Ok(row) = parse(&bytes) {
             let again = match &row {
                 RowKey::Request { flow } => LAYOUT.request(*flow),
                 RowKey::Meta { name } => meta(name),
-                RowKey::Timer { slot, due_unix_ms, sequence } => {
-                    KeyBuilder::new(*slot, Table::Timer).number(*due_unix_ms).number(*sequence).build()
+                RowKey::Timer { slot, due_unix_ms, from, sequence } => {
+                    KeyBuilder::new(*slot, Table::Timer).number(*due_unix_ms).slot(*from).number(*sequence).build()
                 }
+                RowKey::Lane { slot } => LAYOUT.lane(*slot),
                 other => panic!("random bytes made {other:?}"),
             };
             prop_assert_eq!(&again[..], &bytes[..]);
