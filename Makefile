@@ -1,10 +1,10 @@
 # The commands of this repository. `make help` lists them.
 
-.PHONY: help demo test soak lint fmt bench instructions docs generate
+.PHONY: help demo test soak lint fmt bench bench-tikv instructions docs generate
 .DEFAULT_GOAL := help
 
 help: ## Lists the commands.
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 demo: ## Runs the orders application on the embedded store: real purchases, a kill in the middle, every invariant checked.
 	@echo "building (a few minutes the first time) ..."
@@ -31,9 +31,18 @@ lint: ## Checks format, lints, documentation, dependency directions and licences
 fmt: ## Formats the code.
 	cargo fmt --all
 
+# The page is made from the figures of both stores, whichever was measured now.
+BENCH_PAGE = target/release/tandem-bench $(foreach file,$(wildcard docs/benchmarks.json docs/benchmarks-tikv.json),--from $(file)) --page docs
+
 bench: ## Measures Tandem beside bare transactions and PostgreSQL (25 minutes), and writes docs/benchmarks.md anew.
 	@cargo build --release -p tandem-bench
-	@target/release/tandem-bench --json docs/benchmarks.json --page docs
+	@target/release/tandem-bench --json docs/benchmarks.json
+	@$(BENCH_PAGE)
+
+bench-tikv: ## Measures Tandem on three test stores beside bare tikv-client (15 minutes), and writes docs/benchmarks.md anew.
+	@cargo build --release -p tandem-bench
+	@target/release/tandem-bench t1 t2 t3 --json docs/benchmarks-tikv.json
+	@$(BENCH_PAGE)
 
 instructions: ## Counts the instructions of hot code under Valgrind; fails where they grew. UPDATE=1 accepts what there is.
 	@tools=$$(./ci/tools.sh instructions) && PATH="$$tools$$PATH" && cargo run --quiet -p tandem-instructions -- $(if $(UPDATE),--update)

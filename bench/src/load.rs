@@ -120,8 +120,8 @@ async fn run(
     connected: blocking::Sender<()>,
 ) -> anyhow::Result<Loaded> {
     let mut clients = Vec::with_capacity(load.clients);
-    for generator in workload.generators(load.clients, load.seed) {
-        clients.push((connector.connect().await?, generator));
+    for (client, generator) in workload.generators(load.clients, load.seed).into_iter().enumerate() {
+        clients.push((connector.connect(client).await?, generator));
     }
     // Whoever started us gives up only after this.
     let _ = connected.send(());

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `plan`, `options`, `suite` | which measurements there are, and their order |
 //! | `workload`, `random` | what is asked for: instances, requests, choices |
-//! | `system` | who is asked: Tandem, bare transactions, an empty call, PostgreSQL |
+//! | `system` | who is asked: Tandem on each store, bare transactions, an empty call, PostgreSQL |
 //! | `serve`, `child` | the processes of Tandem and of the empty call: this program as well |
 //! | `load`, `http` | the load generator |
 //! | `measure`, `usage` | one measurement: latencies, CPU, bytes, syncs |
@@ -17,6 +17,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 mod child;
@@ -43,6 +44,7 @@ mod workload;
 
 use options::Options;
 use plan::Benchmark;
+use summary::Results;
 use workload::Workload;
 
 /// As in the command that users run.
@@ -55,7 +57,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Arguments {
     #[command(subcommand)]
     serve: Option<Serve>,
-    /// Which benchmarks; all if none is named.
+    /// Which benchmarks; if none is named, all of the embedded store.
     #[arg(value_enum)]
     benchmarks: Vec<Benchmark>,
     #[command(flatten)]
@@ -63,9 +65,9 @@ struct Arguments {
     /// Writes the results as JSON to this file.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Measures nothing, but takes the results from this file.
+    /// Measures nothing, but takes the results from this file. May be given several times.
     #[arg(long)]
-    from: Option<PathBuf>,
+    from: Vec<PathBuf>,
     /// Writes the page of the documentation into this directory.
     #[arg(long)]
     page: Option<PathBuf>,
@@ -76,14 +78,7 @@ struct Arguments {
 enum Serve {
     /// A runtime.
     #[command(name = "serve-runtime", hide = true)]
-    Runtime {
-        #[arg(long)]
-        data: PathBuf,
-        #[arg(long)]
-        worker: String,
-        #[arg(long)]
-        functions: u32,
-    },
+    Runtime(serve::runtime::Arguments),
     /// A worker.
     #[command(name = "serve-worker", hide = true)]
     Worker {
@@ -95,6 +90,8 @@ enum Serve {
     Front {
         #[arg(long)]
         data: Option<PathBuf>,
+        #[arg(long)]
+        store: Option<String>,
         #[arg(long)]
         worker: String,
         #[arg(long)]
@@ -108,11 +105,11 @@ enum Serve {
 impl Serve {
     async fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Runtime { data, worker, functions } => serve::runtime::serve(&data, &worker, functions).await,
+            Self::Runtime(arguments) => serve::runtime::serve(&arguments).await,
             Self::Worker { functions } => serve::worker::serve(functions).await,
-            Self::Front { data, worker, keys } => {
+            Self::Front { data, store, worker, keys } => {
                 let workload = Workload::Counter { keys, theta: 0.0, functions: 0 };
-                serve::front::serve(data.as_deref(), &worker, workload).await
+                serve::front::serve(data.as_deref(), store.as_deref(), &worker, workload).await
             }
             Self::Nothing => serve::front::serve_nothing().await,
         }
@@ -125,17 +122,25 @@ fn main() -> anyhow::Result<ExitCode> {
         tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve.run())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let results = match &arguments.from {
-        Some(file) => serde_json::from_slice(&std::fs::read(file)?)?,
-        None => suite::run(&arguments.benchmarks, &arguments.options.adjusted())?,
-    };
-    if let Some(file) = &arguments.json {
-        std::fs::write(file, serde_json::to_string_pretty(&results)? + "\n")?;
+    let mut runs = Vec::new();
+    for file in &arguments.from {
+        let run = std::fs::read(file).with_context(|| file.display().to_string())?;
+        runs.push(serde_json::from_slice::<Results>(&run).with_context(|| file.display().to_string())?);
     }
+    if runs.is_empty() {
+        let run = suite::run(&arguments.benchmarks, &arguments.options.adjusted())?;
+        if let Some(file) = &arguments.json {
+            std::fs::write(file, serde_json::to_string_pretty(&run)? + "\n")?;
+        }
+        runs.push(run);
+    }
+    let results = Results::together(&runs);
     match &arguments.page {
-        Some(docs) => page::write(&results, docs)?,
+        Some(docs) => page::write(&runs, docs)?,
         None => println!("{}", table::of(&results, None)),
     }
-    println!("\n{}", table::figures(&targets::figures(&results)));
+    let mut figures = targets::figures(&results);
+    figures.retain(|figure| figure.value.is_some());
+    println!("\n{}", table::figures(&figures));
     Ok(ExitCode::SUCCESS)
 }

@@ -10,9 +10,12 @@ use anyhow::Context;
 use crate::load::{self, Load};
 use crate::serve::Counted;
 use crate::system::bare::Bare;
-use crate::system::floor::Floor;
+use crate::system::bare_tikv::BareOnTikv;
+use crate::system::floor::{Floor, Into};
 use crate::system::postgres::{Cluster, Postgres};
+use crate::system::stores::Stores;
 use crate::system::tandem::Tandem;
+use crate::system::tikv::TandemOnTikv;
 use crate::system::{Running, System};
 use crate::tally::Tally;
 use crate::usage::{self, Device, Process, Usage};
@@ -29,23 +32,32 @@ const MILLISECOND: f64 = 1e6;
 const MICROSECONDS: f64 = 1e6;
 const MIB: f64 = 1_048_576.0;
 
+/// Runtimes of [`System::TikvThree`].
+const RUNTIMES: usize = 3;
+
 /// Starts `system` with the data of `workload` below `directory`.
 pub(crate) fn start(
     system: System,
     workload: Workload,
     directory: &Path,
     cluster: Option<&Arc<Cluster>>,
+    stores: Option<&Arc<Stores>>,
 ) -> anyhow::Result<Box<dyn Running>> {
+    let stores = || stores.context("there are no stores");
     Ok(match system {
         System::Tandem => Box::new(Tandem::start(directory, workload)?),
         System::BareAlone => Box::new(Bare::start(directory, workload, true)?),
         System::BareGrouped => Box::new(Bare::start(directory, workload, false)?),
-        System::Floor => Box::new(Floor::start(directory, workload, true)?),
-        System::EmptyCall => Box::new(Floor::start(directory, workload, false)?),
+        System::Floor => Box::new(Floor::start(Into::Embedded(directory), workload)?),
+        System::EmptyCall => Box::new(Floor::start(Into::Nothing, workload)?),
         System::Postgres => {
             let cluster = cluster.context("PostgreSQL does not run")?;
             Box::new(Postgres::start(Arc::clone(cluster), workload)?)
         }
+        System::Tikv => Box::new(TandemOnTikv::start(stores()?, workload, 1)?),
+        System::TikvThree => Box::new(TandemOnTikv::start(stores()?, workload, RUNTIMES)?),
+        System::BareTikv => Box::new(BareOnTikv::start(stores()?, workload)?),
+        System::TikvFloor => Box::new(Floor::start(Into::Stores(stores()?), workload)?),
     })
 }
 
@@ -53,15 +65,18 @@ pub(crate) fn start(
 struct Moment {
     at: Instant,
     counted: Counted,
-    used: Vec<(&'static str, Usage)>,
+    /// By role: of all processes that have it.
+    used: BTreeMap<&'static str, Usage>,
     device: Option<Device>,
 }
 
 impl Moment {
     fn now(running: &mut dyn Running, directory: &Path) -> anyhow::Result<Self> {
         let processes = [Process::alone(LOAD, std::process::id())].into_iter().chain(running.processes());
-        let used = processes.map(|process| Ok((process.role, Usage::of(&process)?)));
-        let used = used.collect::<anyhow::Result<_>>()?;
+        let mut used = BTreeMap::<_, Usage>::new();
+        for process in processes {
+            used.entry(process.role).or_default().add(Usage::of(&process)?);
+        }
         let (at, device) = (Instant::now(), Device::of(directory));
         Ok(Self { at, counted: running.counted()?, used, device })
     }
@@ -76,6 +91,7 @@ pub(crate) fn measure(
     restarts: bool,
 ) -> anyhow::Result<Figures> {
     let at_rest = memory(&*running)?;
+    let clients_are_part = running.connector().is_in_process();
     let loading = load::start(running.connector(), workload, load)?;
     std::thread::sleep(load.warm_up);
     let before = Moment::now(&mut *running, directory)?;
@@ -91,7 +107,7 @@ pub(crate) fn measure(
     running.end(&loaded.tally).context("an invariant does not hold, so there is no result")?;
     anyhow::ensure!(!loaded.latencies.is_empty(), "no request ended in {seconds:.1} s");
     let stretch = after.at.duration_since(before.at).as_secs_f64() / seconds;
-    let mut figures = figures(&loaded.latencies, seconds, stretch, &before, &after);
+    let mut figures = figures(&loaded.latencies, (seconds, stretch), clients_are_part, &before, &after);
     for (name, memory) in [("memory_at_rest_mib", at_rest), ("memory_mib", loaded_memory)] {
         figures.extend(memory.into_iter().map(|(role, bytes)| (format!("{name}.{role}"), mib(bytes))));
     }
@@ -105,8 +121,12 @@ pub(crate) fn measure(
 }
 
 /// What each process holds, by role.
-fn memory(running: &dyn Running) -> anyhow::Result<Vec<(&'static str, u64)>> {
-    running.processes().iter().map(|process| Ok((process.role, usage::memory_bytes(process)?))).collect()
+fn memory(running: &dyn Running) -> anyhow::Result<BTreeMap<&'static str, u64>> {
+    let mut memory = BTreeMap::new();
+    for process in running.processes() {
+        *memory.entry(process.role).or_default() += usage::memory_bytes(&process)?;
+    }
+    Ok(memory)
 }
 
 /// Kills the system and starts it again, and waits for the answer to one more request.
@@ -132,8 +152,8 @@ fn mib(bytes: u64) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "counts of one run are far below 2^52")]
 fn figures(
     latencies: &hdrhistogram::Histogram<u64>,
-    seconds: f64,
-    stretch: f64,
+    (seconds, stretch): (f64, f64),
+    clients_are_part: bool,
     before: &Moment,
     after: &Moment,
 ) -> Figures {
@@ -150,12 +170,11 @@ fn figures(
         set(name, latencies.value_at_quantile(quantile) as f64 / MILLISECOND);
     }
     let (mut system, mut written) = (0.0, 0.0);
-    let only = after.used.len() == 1;
-    for ((role, after), (_, before)) in after.used.iter().zip(&before.used) {
-        let used = after.since(*before);
+    for (role, after) in &after.used {
+        let used = after.since(before.used.get(role).copied().unwrap_or_default());
         let cpu = each(used.cpu.as_secs_f64() * MICROSECONDS);
         set(&format!("cpu_us.{role}"), cpu);
-        if only || *role != LOAD {
+        if clients_are_part || *role != LOAD {
             system += cpu;
             written += each(used.written_bytes as f64);
         }
@@ -170,6 +189,9 @@ fn figures(
         ("syncs", before.counted.syncs, after.counted.syncs),
         ("attempts", before.counted.attempts, after.counted.attempts),
         ("conflicts", before.counted.conflicts, after.counted.conflicts),
+        ("commits", before.counted.commits, after.counted.commits),
+        ("stored_bytes", before.counted.stored_bytes, after.counted.stored_bytes),
+        ("store_requests", before.counted.store_requests, after.counted.store_requests),
     ] {
         if let (Some(before), Some(after)) = (before, after) {
             set(name, each(after.saturating_sub(before) as f64));

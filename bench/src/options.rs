@@ -24,7 +24,7 @@ pub(crate) struct Options {
     /// Systems, instead of all.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) systems: Vec<System>,
-    /// Counters of B1, instead of 100,000.
+    /// Counters of B1 and T1, instead of as many as usual.
     #[arg(long)]
     pub(crate) keys: Option<u32>,
     /// Only variants whose name contains this.

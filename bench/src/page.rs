@@ -1,4 +1,4 @@
-//! Writes the page of the documentation: a template with prose, filled with tables, pictures and figures.
+//! Writes the page of the documentation: a template with prose, filled with tables, pictures and figures of all runs.
 //!
 //! In the template `{{name}}` is replaced, and `<!-- why KEY -->` to `<!-- end -->` explains the figure `KEY` if it is
 //! not reached. What is reached needs no explanation, so the text then stays in the template.
@@ -29,30 +29,37 @@ const WHY_END: &str = " -->";
 const END: &str = "<!-- end -->";
 
 /// Writes `benchmarks.md` and its pictures into the directory of the documentation.
-pub(crate) fn write(results: &Results, docs: &Path) -> anyhow::Result<()> {
+pub(crate) fn write(runs: &[Results], docs: &Path) -> anyhow::Result<()> {
+    let results = &Results::together(runs);
     let figures = targets::figures(results);
     let images = docs.join(IMAGES);
     fs::create_dir_all(&images)?;
     for (name, chart) in pictures::all(results) {
         fs::write(images.join(format!("{name}.svg")), chart.svg())?;
     }
-    fs::write(docs.join("benchmarks.md"), render(TEMPLATE, results, &figures)?)?;
+    fs::write(docs.join("benchmarks.md"), render(TEMPLATE, runs, &figures)?)?;
     Ok(())
 }
 
-fn render(template: &str, results: &Results, figures: &[Figure]) -> anyhow::Result<String> {
+fn render(template: &str, runs: &[Results], figures: &[Figure]) -> anyhow::Result<String> {
     let (mut page, reasons) = split(template)?;
+    let results = &Results::together(runs);
     for key in reasons.keys() {
         let known = figures.iter().any(|figure| figure.key == *key);
         anyhow::ensure!(known, "the template explains {key:?}, which is no figure");
     }
+    let (on_tikv, embedded): (Vec<Figure>, Vec<Figure>) =
+        figures.iter().cloned().partition(|figure| figure.key.starts_with(targets::tikv::KEY));
     let mut parts = BTreeMap::from([
-        ("conditions".to_owned(), conditions(results)),
+        ("conditions".to_owned(), conditions(runs, |name| !is_on_tikv(name))),
+        ("conditions tikv".to_owned(), conditions(runs, is_on_tikv)),
         ("sync".to_owned(), sync(results)),
-        ("figures".to_owned(), table::figures(figures)),
-        ("not reached".to_owned(), not_reached(figures, &reasons)),
+        ("figures".to_owned(), table::figures(&embedded)),
+        ("figures tikv".to_owned(), table::figures(&on_tikv)),
+        ("not reached".to_owned(), not_reached(&embedded, &reasons)),
+        ("not reached tikv".to_owned(), not_reached(&on_tikv, &reasons)),
     ]);
-    for benchmark in ["b1", "b2", "b3", "b4", "open", "b6"] {
+    for benchmark in ["b1", "b2", "b3", "b4", "open", "b6", "t1", "t2", "t3"] {
         parts.insert(format!("table {benchmark}"), table::of(results, Some(benchmark)));
     }
     for (name, chart) in pictures::all(results) {
@@ -111,7 +118,14 @@ fn sync(results: &Results) -> String {
     median.map_or_else(|| "?".to_owned(), |median| format!("{median:.2}"))
 }
 
-fn conditions(results: &Results) -> String {
+fn is_on_tikv(benchmark: &str) -> bool {
+    benchmark.starts_with('t')
+}
+
+/// The conditions of the run that measured such a benchmark; of several, those of the last one.
+fn conditions(runs: &[Results], is_such: impl Fn(&str) -> bool) -> String {
+    let mut such = runs.iter().rev().filter(|run| run.entries.iter().any(|entry| is_such(&entry.benchmark)));
+    let Some(results) = such.next() else { return "not measured.".to_owned() };
     let parts: Vec<String> = results.conditions.iter().map(|(name, value)| format!("{name}: {value}")).collect();
     let number = |name: &str| results.conditions.get(name).and_then(|value| value.parse::<f64>().ok());
     let is_rough = number("rounds").is_some_and(|rounds| rounds < ROUNDS_MIN)
@@ -135,7 +149,7 @@ mod tests {
 
     #[test]
     fn figure_that_is_not_reached_is_explained() {
-        let page = render(SMALL, &Results::default(), &[figure("slow", 1.0)]).unwrap();
+        let page = render(SMALL, &[], &[figure("slow", 1.0)]).unwrap();
         assert!(page.contains("| rate of something | ≥ 2× | 1.00× | **no** |"), "{page}");
         assert!(page.ends_with("**Rate of something** (1.00×, target ≥ 2×). The disk.\n"), "{page}");
         assert!(!page.contains("<!--"));
@@ -143,40 +157,55 @@ mod tests {
 
     #[test]
     fn figure_that_is_reached_needs_no_explanation() {
-        let page = render(SMALL, &Results::default(), &[figure("slow", 2.5)]).unwrap();
+        let page = render(SMALL, &[], &[figure("slow", 2.5)]).unwrap();
         assert!(page.contains("| yes |") && !page.contains("The disk."), "{page}");
         assert!(page.contains("Every figure that was measured is reached."));
     }
 
     #[test]
     fn missing_explanation_is_said() {
-        let page = render("{{not reached}}", &Results::default(), &[figure("new", 1.0)]).unwrap();
+        let page = render("{{not reached}}", &[], &[figure("new", 1.0)]).unwrap();
         assert!(page.contains("Nobody has looked into it yet."), "{page}");
     }
 
     #[test]
     fn mistakes_of_the_template_are_found() {
-        let wrong = |template| render(template, &Results::default(), &[figure("slow", 1.0)]).unwrap_err().to_string();
+        let wrong = |template| render(template, &[], &[figure("slow", 1.0)]).unwrap_err().to_string();
         assert!(wrong("{{nothing}}").contains("{{nothing}}"));
         assert!(wrong("<!-- why other -->\n<!-- end -->").contains("\"other\""));
         assert!(wrong("<!-- why slow -->\n").contains("no end"));
     }
 
+    fn run(benchmark: &str, rounds: &str, load: &str) -> Results {
+        let known = [("rounds", rounds), ("load average before", load)];
+        let conditions = known.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let mut run = Results { conditions, ..Results::default() };
+        run.add(benchmark, "uniform", 64, System::Tandem, &[]);
+        run
+    }
+
     #[test]
     fn rough_figures_are_said_to_be_rough() {
-        let with = |rounds: &str, load: &str| {
-            let known = [("rounds", rounds), ("load average before", load)];
-            let conditions = known.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-            render("{{conditions}}", &Results { conditions, ..Results::default() }, &[]).unwrap()
-        };
+        let with = |rounds: &str, load: &str| render("{{conditions}}", &[run("b1", rounds, load)], &[]).unwrap();
         assert_eq!(with("3", "0.10"), "load average before: 0.10; rounds: 3.\n");
         assert!(with("1", "0.10").contains("rough") && with("3", "5.20").contains("rough"));
     }
 
     #[test]
+    fn each_run_has_its_own_conditions_and_figures() {
+        let runs = [run("t1", "5", "0.20"), run("b1", "3", "0.10")];
+        let template = "{{conditions}}\n{{conditions tikv}}\n{{figures}}\n{{figures tikv}}";
+        let page = render(template, &runs, &[figure("slow", 2.5), figure("tikv-slow", 1.5)]).unwrap();
+        let expected = "load average before: 0.10; rounds: 3.\nload average before: 0.20; rounds: 5.\n";
+        assert!(page.starts_with(expected), "{page}");
+        assert!(page.find("2.50×").unwrap() < page.find("1.50×").unwrap(), "{page}");
+        assert!(render("{{conditions tikv}}", &runs[1..], &[]).unwrap().contains("not measured"));
+    }
+
+    #[test]
     fn template_is_complete() {
         let results = Results::default();
-        let page = render(TEMPLATE, &results, &targets::figures(&results)).unwrap();
+        let page = render(TEMPLATE, &[], &targets::figures(&results)).unwrap();
         for (name, _) in pictures::all(&results) {
             assert!(page.contains(&format!("{IMAGES}/{name}.svg")), "the picture {name} is not on the page");
         }

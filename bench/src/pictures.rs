@@ -1,12 +1,13 @@
 //! Which pictures the page has.
 
-use crate::plan::{self, CALLS, CLIENTS, CLIENTS_USUAL, FUNCTIONS, INSTANCES, OPEN_CLIENTS, SHARES, THETAS};
+use crate::plan::{self, CALLS, CLIENTS, CLIENTS_USUAL, FUNCTIONS, INSTANCES, OPEN_CLIENTS, SHARES, THETAS, tikv};
 use crate::summary::{Results, Spread};
 use crate::svg::{Chart, Series};
 use crate::system::System;
 use crate::workload::Workload;
 
-const SYSTEMS: [System; 4] = [System::Tandem, System::BareAlone, System::BareGrouped, System::Postgres];
+const SYSTEMS: &[System] = &[System::Tandem, System::BareAlone, System::BareGrouped, System::Postgres];
+const ON_TIKV: &[System] = &[System::Tikv, System::TikvThree, System::BareTikv];
 /// What stands below a group of bars, and where its values are: benchmark, variant, clients.
 type Group = (String, &'static str, String, usize);
 
@@ -18,17 +19,17 @@ pub(crate) fn all(results: &Results) -> Vec<(&'static str, Chart)> {
     };
     let at = |benchmark, workload: Workload, name: String| (name, benchmark, workload.to_string(), CLIENTS_USUAL);
     let transfers = THETAS.map(|theta| at("b2", plan::transfer(theta), format!("theta {theta}"))).to_vec();
-    let chains = CALLS.map(|calls| at("b3", Workload::Chain { calls }, format!("{calls} calls"))).to_vec();
+    let chains = CALLS.map(|calls| at("b3", plan::chain(calls), format!("{calls} calls"))).to_vec();
     let orders = [false, true].map(|skewed| Workload::Checkout { skewed });
     let orders = orders.map(|workload| at("b4", workload, workload.to_string())).to_vec();
     let costs = vec![
         at("b1", plan::counter(), "counter".to_owned()),
         at("b2", plan::transfer(0.0), "transfer".to_owned()),
-        at("b3", Workload::Chain { calls: CALLS[2] }, "9 calls".to_owned()),
+        at("b3", plan::chain(CALLS[2]), "9 calls".to_owned()),
         at("b4", Workload::Checkout { skewed: false }, "checkout".to_owned()),
     ];
-    let compare = |title: &str, figure: &str, groups: &[Group]| by_system(results, title, figure, groups);
-    vec![
+    let compare = |title: &str, figure: &str, groups: &[Group]| by_system(results, SYSTEMS, title, figure, groups);
+    let mut all = vec![
         ("b1-uniform", compare("B1, requests/s, 100,000 keys, uniform", "per_second", &counters(plan::counter()))),
         ("b1-zipf", compare("B1, requests/s, 100,000 keys, Zipf 0.99", "per_second", &counters(skewed))),
         ("b1-hot", compare("B1, requests/s, one hot key", "per_second", &counters(plan::hot_counter()))),
@@ -39,6 +40,38 @@ pub(crate) fn all(results: &Results) -> Vec<(&'static str, Chart)> {
         ("bytes", compare("Bytes written for a request, 64 clients", "written_bytes", &costs)),
         ("open-latency", open(results)),
         ("b6-memory", memory(results)),
+    ];
+    all.extend(on_tikv(results));
+    all
+}
+
+/// Those of the stores that speak TiKV's protocol.
+fn on_tikv(results: &Results) -> Vec<(&'static str, Chart)> {
+    let counters = |workload: Workload| {
+        CLIENTS.map(|clients| (plan::clients(clients), "t1", workload.to_string(), clients)).to_vec()
+    };
+    let at = |benchmark, workload: Workload, name: String| (name, benchmark, workload.to_string(), CLIENTS_USUAL);
+    let kinds = vec![
+        at("t1", tikv::counter(), "nothing read".to_owned()),
+        at("t1", tikv::reading(false), "each its own".to_owned()),
+        at("t1", tikv::reading(true), "all the same".to_owned()),
+        at("t1", plan::hot_counter(), "one hot key".to_owned()),
+    ];
+    let transfers = tikv::THETAS.map(|theta| at("t2", plan::transfer(theta), format!("theta {theta}"))).to_vec();
+    let [one, nine] = tikv::CALLS.map(|calls| at("t3", tikv::chain(calls), format!("{calls} calls")));
+    let costs = vec![
+        at("t1", tikv::counter(), "counter".to_owned()),
+        at("t2", plan::transfer(0.0), "transfer".to_owned()),
+        one,
+        nine,
+    ];
+    let compare = |title: &str, figure: &str, groups: &[Group]| by_system(results, ON_TIKV, title, figure, groups);
+    vec![
+        ("t1-uniform", compare("T1, requests/s, 20,000 keys, uniform", "per_second", &counters(tikv::counter()))),
+        ("t1-reading", compare("T1, requests/s, 64 clients", "per_second", &kinds)),
+        ("t2-rate", compare("T2, transfers/s, 64 clients", "per_second", &transfers)),
+        ("t-cpu", compare("CPU µs of a request, stores and PD included, 64 clients", "cpu_us", &costs)),
+        ("t-bytes", compare("Bytes that stores wrote for a request, 64 clients", "stored_bytes", &costs)),
     ]
 }
 
@@ -47,7 +80,7 @@ fn look(results: &Results, benchmark: &str, variant: &str, clients: usize, from:
 }
 
 /// A bar for each system.
-fn by_system(results: &Results, title: &str, figure: &str, groups: &[Group]) -> Chart {
+fn by_system(results: &Results, systems: &[System], title: &str, figure: &str, groups: &[Group]) -> Chart {
     let of = |system| {
         let values = groups.iter();
         values
@@ -56,7 +89,10 @@ fn by_system(results: &Results, title: &str, figure: &str, groups: &[Group]) -> 
     Chart {
         title: title.to_owned(),
         groups: groups.iter().map(|(name, ..)| name.clone()).collect(),
-        series: SYSTEMS.map(|system| Series { name: system.label().to_owned(), values: of(system).collect() }).to_vec(),
+        series: systems
+            .iter()
+            .map(|system| Series { name: system.label().to_owned(), values: of(*system).collect() })
+            .collect(),
     }
 }
 

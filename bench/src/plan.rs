@@ -4,6 +4,8 @@ use crate::options::Options;
 use crate::system::System;
 use crate::workload::Workload;
 
+pub(crate) mod tikv;
+
 /// Those that do all workloads.
 const USUAL: [System; 4] = [System::Tandem, System::BareAlone, System::BareGrouped, System::Postgres];
 /// Zipf's theta of a skewed workload.
@@ -25,6 +27,7 @@ const FUNCTIONS_QUICK: [u32; 2] = [1, 20];
 /// Instances of all functions together, however many functions there are.
 const FUNCTIONS_INSTANCES: u32 = 10_000;
 const KEYS: u32 = 100_000;
+const STEPS: u32 = 100_000;
 
 /// A benchmark of the suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -41,10 +44,16 @@ pub(crate) enum Benchmark {
     B6,
     /// Latency of counters at fixed rates.
     Open,
+    /// One keyed counter, on TiKV.
+    T1,
+    /// An atomic transfer between accounts, on TiKV.
+    T2,
+    /// Calls in a row, on TiKV.
+    T3,
 }
 
 impl Benchmark {
-    /// The whole suite, in the order of measuring.
+    /// All of the embedded store, in the order of measuring.
     pub(crate) const ALL: [Self; 6] = [Self::B1, Self::B2, Self::B3, Self::B4, Self::Open, Self::B6];
 
     /// As results have it.
@@ -56,7 +65,15 @@ impl Benchmark {
             Self::B4 => "b4",
             Self::B6 => "b6",
             Self::Open => "open",
+            Self::T1 => "t1",
+            Self::T2 => "t2",
+            Self::T3 => "t3",
         }
+    }
+
+    /// Whether it needs stores that speak TiKV's protocol.
+    pub(crate) fn is_on_tikv(self) -> bool {
+        matches!(self, Self::T1 | Self::T2 | Self::T3)
     }
 }
 
@@ -101,6 +118,11 @@ pub(crate) fn transfer(theta: f64) -> Workload {
     Workload::Transfer { theta, accounts: 2 }
 }
 
+/// So many calls in a row.
+pub(crate) fn chain(calls: usize) -> Workload {
+    Workload::Chain { calls, steps: STEPS }
+}
+
 /// So many clients, in words.
 pub(crate) fn clients(count: usize) -> String {
     format!("{count} {}", if count == 1 { "client" } else { "clients" })
@@ -122,11 +144,12 @@ pub(crate) fn cases(benchmark: Benchmark, options: &Options) -> Vec<Case> {
         Benchmark::B1 => return counters(options),
         Benchmark::B6 => return growth(options),
         Benchmark::Open => return Vec::new(),
+        Benchmark::T1 | Benchmark::T2 | Benchmark::T3 => return tikv::cases(benchmark, options),
         Benchmark::B2 => {
             let wider = [4, 8].map(|accounts| Workload::Transfer { theta: 0.0, accounts });
             THETAS.map(transfer).into_iter().chain(wider).collect()
         }
-        Benchmark::B3 => CALLS.map(|calls| Workload::Chain { calls }).to_vec(),
+        Benchmark::B3 => CALLS.map(chain).to_vec(),
         Benchmark::B4 => [false, true].map(|skewed| Workload::Checkout { skewed }).to_vec(),
     };
     if options.quick {
@@ -203,7 +226,7 @@ pub(crate) fn saturation() -> Vec<Case> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use clap::Parser;
 
     use super::*;
@@ -214,7 +237,7 @@ mod tests {
         options: Options,
     }
 
-    fn options(arguments: &[&str]) -> Options {
+    pub(super) fn options(arguments: &[&str]) -> Options {
         let line = Line::parse_from(["bench"].iter().chain(arguments));
         line.options.adjusted()
     }

@@ -1,13 +1,11 @@
-//! The rows of a workload in the embedded store: what is there at first, and what has to be there in the end.
-
-use std::path::Path;
+//! The rows of a workload in a store: what is there at first, and what has to be there in the end.
 
 use anyhow::Context;
 use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tandem_model::ids::{FlowId, Instance, StateName};
 use tandem_model::outcome::{CallStatus, CallTrace, FlowRecord, Outcome};
-use tandem_model::slot::SlotCount;
-use tandem_store::embedded::{EmbeddedStore, Options};
+use tandem_model::slot::{Slot, SlotCount};
 use tandem_store::keys::{self, Layout, RowKey};
 use tandem_store::{Commit, CommitResult, Snapshot, Store, rows};
 
@@ -17,12 +15,31 @@ use crate::workload::{Cell, Family, ORDER, Operation, Workload};
 
 /// The one state of every function here.
 const STATE: &str = "value";
-/// Rows of one commit while data is loaded.
-const LOAD_ROWS: u32 = 20_000;
 /// First byte of the record of a bare transaction that was applied. The rest of it only has the right length.
 const COMMITTED: u8 = b'C';
 /// First byte of the record of one that was not.
 const REJECTED: u8 = b'R';
+
+/// How data is loaded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Loading {
+    /// Rows of one commit.
+    rows: usize,
+    /// Commits under way.
+    at_once: usize,
+    /// In the order of the keys, so that a commit lies in few places.
+    sorted: bool,
+}
+
+impl Loading {
+    /// Into a store in this process.
+    pub(crate) const EMBEDDED: Self = Self { rows: 20_000, at_once: 1, sorted: false };
+    /// Into stores elsewhere.
+    pub(crate) const INTO_STORES: Self = Self { rows: 256, at_once: 4, sorted: true };
+}
+
+/// Ranges that are read at once while everything is compared.
+const READS_AT_ONCE: usize = 16;
 
 /// Keys and values of one workload.
 #[derive(Clone, Debug)]
@@ -30,6 +47,7 @@ pub(crate) struct Rows {
     layout: Layout,
     state: StateName,
     families: Vec<Family>,
+    has_orders: bool,
     /// Bytes of a record without calls, and what each call adds.
     record_bytes: (usize, usize),
 }
@@ -43,6 +61,7 @@ impl Rows {
             layout: Layout::new(SlotCount::DEFAULT),
             state: STATE.parse()?,
             families: workload.families(),
+            has_orders: matches!(workload, Workload::Checkout { .. }),
             record_bytes: (alone, each),
         })
     }
@@ -76,48 +95,73 @@ impl Rows {
     }
 
     /// Writes what is there before the first request.
-    pub(crate) async fn load(&self, data: &Path) -> anyhow::Result<()> {
-        let store = EmbeddedStore::open(data, Options::default())?;
+    pub(crate) async fn load<S: Store>(&self, store: &S, loading: Loading) -> anyhow::Result<()> {
         for (family, Family { rows, initial, .. }) in self.families.iter().enumerate() {
             let value = encode(*initial)?;
-            for first in (0..*rows).step_by(LOAD_ROWS as usize) {
-                let mut writes = Vec::new();
-                for row in first..rows.min(&first.saturating_add(LOAD_ROWS)).to_owned() {
-                    writes.push((self.cell(Cell { family, row })?, Some(value.clone())));
-                }
-                let primary = writes.first().map(|(key, _)| key.clone()).unwrap_or_default();
-                let commit = Commit { primary, writes, ..Commit::default() };
-                let result = store.commit(commit).await?;
-                anyhow::ensure!(matches!(result, CommitResult::Committed(_)), "loading: {result:?}");
+            let keys = (0..*rows).map(|row| self.cell(Cell { family, row }));
+            let mut keys = keys.collect::<anyhow::Result<Vec<Bytes>>>()?;
+            if loading.sorted {
+                keys.sort();
             }
+            let commits = keys.chunks(loading.rows).map(|keys| {
+                let writes = keys.iter().map(|key| (key.clone(), Some(value.clone()))).collect();
+                let primary = keys.first().cloned().unwrap_or_default();
+                store.commit(Commit { primary, writes, ..Commit::default() })
+            });
+            let results: Vec<CommitResult> = stream::iter(commits).buffered(loading.at_once).try_collect().await?;
+            let failed = results.iter().find(|result| !matches!(result, CommitResult::Committed(_)));
+            anyhow::ensure!(failed.is_none(), "loading: {failed:?}");
         }
         Ok(())
     }
 
     /// Compares all that is stored with what was acknowledged.
-    pub(crate) async fn check(&self, data: &Path, tally: &Tally) -> anyhow::Result<()> {
-        let store = EmbeddedStore::open(data, Options::default())?;
+    pub(crate) async fn check<S: Store>(&self, store: &S, tally: &Tally) -> anyhow::Result<()> {
         let snapshot = store.snapshot().await?;
+        let slots = self.layout.slots().all().map(|slot| self.stored(&snapshot, slot));
+        let mut slots = stream::iter(slots).buffer_unordered(READS_AT_ONCE);
         let mut stored = Stored::default();
-        for slot in self.layout.slots().all() {
-            for (family, Family { function, .. }) in self.families.iter().enumerate() {
-                let range = self.layout.state_values_of_function(slot, &function.parse()?);
-                for (key, value) in snapshot.scan(&range, usize::MAX, false).await? {
-                    let row = instance_key(&key)?.trim_start_matches('k').parse()?;
-                    stored.numbers.insert(Cell { family, row }, decode(&value)?);
-                }
+        while let Some(slot) = slots.try_next().await? {
+            stored.merge(slot);
+        }
+        tally.compare(&self.families, &stored)
+    }
+
+    /// What is stored in one slot.
+    async fn stored(&self, snapshot: &impl Snapshot, slot: Slot) -> anyhow::Result<Stored> {
+        let mut stored = Stored::default();
+        for (family, Family { function, .. }) in self.families.iter().enumerate() {
+            let range = self.layout.state_values_of_function(slot, &function.parse()?);
+            for (key, value) in snapshot.scan(&range, usize::MAX, false).await? {
+                let row = instance_key(&key)?.trim_start_matches('k').parse()?;
+                stored.numbers.insert(Cell { family, row }, decode(&value)?);
             }
+        }
+        if self.has_orders {
             let orders = self.layout.state_values_of_function(slot, &ORDER.parse()?);
             for (_, value) in snapshot.scan(&orders, usize::MAX, false).await? {
                 stored.orders += 1;
                 stored.order_total += decode(&value)?;
             }
-            for (_, value) in snapshot.scan(&self.layout.requests(slot), usize::MAX, false).await? {
-                let counter = if is_committed(&value)? { &mut stored.committed } else { &mut stored.rejected };
-                *counter += 1;
-            }
         }
-        tally.compare(&self.families, &stored)
+        for (_, value) in snapshot.scan(&self.layout.requests(slot), usize::MAX, false).await? {
+            let counter = if Self::is_committed(&value)? { &mut stored.committed } else { &mut stored.rejected };
+            *counter += 1;
+        }
+        Ok(stored)
+    }
+
+    /// Whether a record says that its request was applied.
+    pub(crate) fn is_committed(record: &[u8]) -> anyhow::Result<bool> {
+        match record.first() {
+            Some(&COMMITTED) => Ok(true),
+            Some(&REJECTED) => Ok(false),
+            _ => match rows::decode_record(record)?.outcome {
+                Outcome::Committed => Ok(true),
+                Outcome::Rejected => Ok(false),
+                other => anyhow::bail!("a request ended with {other}"),
+            },
+        }
     }
 
     /// What a store holds now of some rows, by row.
@@ -139,18 +183,6 @@ fn instance_key(row: &[u8]) -> anyhow::Result<String> {
     match keys::parse(row)? {
         RowKey::StateValue { instance, .. } => Ok(instance.key.to_string()),
         other => anyhow::bail!("{other:?} lies among state values"),
-    }
-}
-
-fn is_committed(value: &[u8]) -> anyhow::Result<bool> {
-    match value.first() {
-        Some(&COMMITTED) => Ok(true),
-        Some(&REJECTED) => Ok(false),
-        _ => match rows::decode_record(value)?.outcome {
-            Outcome::Committed => Ok(true),
-            Outcome::Rejected => Ok(false),
-            other => anyhow::bail!("a request ended with {other}"),
-        },
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Ready {
 }
 
 /// What a system has counted so far. `None` where it does not count that.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counted {
     /// Times that a journal was synced.
     pub(crate) syncs: Option<u64>,
@@ -28,6 +28,33 @@ pub(crate) struct Counted {
     pub(crate) attempts: Option<u64>,
     /// Attempts that were thrown away because of others.
     pub(crate) conflicts: Option<u64>,
+    /// Commits of a store that is not embedded: groups of flows.
+    pub(crate) commits: Option<u64>,
+    /// Keys and values that stores wrote.
+    pub(crate) stored_bytes: Option<u64>,
+    /// Requests that stores were asked.
+    pub(crate) store_requests: Option<u64>,
+    /// Other runtimes that a runtime has a stream to.
+    pub(crate) peers: usize,
+}
+
+impl Counted {
+    /// What both have counted. Of peers, those of the second.
+    pub(crate) fn plus(&self, other: &Self) -> Self {
+        let sum = |of: fn(&Self) -> Option<u64>| match (of(self), of(other)) {
+            (Some(one), Some(two)) => Some(one + two),
+            (one, two) => one.or(two),
+        };
+        Self {
+            syncs: sum(|counted| counted.syncs),
+            attempts: sum(|counted| counted.attempts),
+            conflicts: sum(|counted| counted.conflicts),
+            commits: sum(|counted| counted.commits),
+            stored_bytes: sum(|counted| counted.stored_bytes),
+            store_requests: sum(|counted| counted.store_requests),
+            peers: other.peers,
+        }
+    }
 }
 
 /// Prints one line of JSON for the process that started this one.
@@ -55,4 +82,17 @@ fn questions() -> mpsc::UnboundedReceiver<String> {
 async fn until_abandoned() {
     let mut questions = questions();
     while questions.recv().await.is_some() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_counts_stays_uncounted() {
+        let one = Counted { syncs: Some(1), attempts: Some(2), ..Counted::default() };
+        let two = Counted { attempts: Some(3), conflicts: Some(4), ..Counted::default() };
+        let expected = Counted { syncs: Some(1), attempts: Some(5), conflicts: Some(4), ..Counted::default() };
+        assert_eq!(one.plus(&two), expected);
+    }
 }

@@ -13,11 +13,13 @@ use crate::plan::{self, Benchmark, Case};
 use crate::summary::Results;
 use crate::system::System;
 use crate::system::postgres::Cluster;
+use crate::system::stores::{self, Stores};
 
 /// A run of the suite.
 struct Suite<'a> {
     options: &'a Options,
     cluster: Option<Arc<Cluster>>,
+    has_stores: bool,
     results: Results,
 }
 
@@ -25,10 +27,22 @@ struct Suite<'a> {
 pub(crate) fn run(benchmarks: &[Benchmark], options: &Options) -> anyhow::Result<Results> {
     fs::create_dir_all(&options.directory)?;
     let benchmarks = if benchmarks.is_empty() { &Benchmark::ALL[..] } else { benchmarks };
-    let wanted = options.systems.is_empty() || options.systems.contains(&System::Postgres);
-    let cluster = if wanted { cluster(&options.directory) } else { None };
-    let conditions = conditions(options, cluster.as_deref());
-    let mut suite = Suite { options, cluster, results: Results { conditions, ..Results::default() } };
+    let wanted = |system| options.systems.is_empty() || options.systems.contains(&system);
+    let (on_tikv, embedded) = (
+        benchmarks.iter().any(|benchmark| benchmark.is_on_tikv()),
+        benchmarks.iter().any(|benchmark| !benchmark.is_on_tikv()),
+    );
+    let has_stores = on_tikv && stores::are_there();
+    let cluster = if embedded && wanted(System::Postgres) { cluster(&options.directory) } else { None };
+    let mut conditions = conditions(options);
+    if embedded {
+        let version = cluster.as_ref().map_or_else(|| "left out".to_owned(), |cluster| cluster.version().to_owned());
+        conditions.insert("PostgreSQL".to_owned(), version);
+    }
+    if has_stores {
+        conditions.insert("stores".to_owned(), stores::described());
+    }
+    let mut suite = Suite { options, cluster, has_stores, results: Results { conditions, ..Results::default() } };
     for benchmark in benchmarks {
         suite.run_all(plan::cases(*benchmark, options))?;
         if *benchmark == Benchmark::Open {
@@ -54,6 +68,9 @@ impl Suite<'_> {
         let count = cases.len();
         for (number, mut case) in (1..).zip(cases) {
             case.systems.retain(|system| self.takes_part(*system));
+            if case.systems.is_empty() {
+                continue;
+            }
             let (name, clients) = (case.benchmark.name(), plan::clients(case.clients));
             eprintln!("{name} {number} of {count}: {}, {clients}", case.variant);
             self.run_case(&case)?;
@@ -63,16 +80,26 @@ impl Suite<'_> {
 
     fn takes_part(&self, system: System) -> bool {
         let chosen = self.options.systems.is_empty() || self.options.systems.contains(&system);
-        chosen && (system != System::Postgres || self.cluster.is_some())
+        chosen && (system != System::Postgres || self.cluster.is_some()) && (!system.is_on_tikv() || self.has_stores)
     }
 
     fn run_case(&mut self, case: &Case) -> anyhow::Result<()> {
         let mut rounds = vec![Vec::new(); case.systems.len()];
         for round in 1..=self.options.rounds {
-            for (system, rounds) in case.systems.iter().zip(&mut rounds) {
+            // Each round has stores that are new, and a place in them for each system.
+            let on_tikv = case.systems.iter().any(|system| system.is_on_tikv());
+            let stores = if on_tikv { Some(Stores::start(&self.options.directory)?) } else { None };
+            let mut order: Vec<usize> = (0..case.systems.len()).collect();
+            if on_tikv {
+                // Those who come later share the stores with the data of others; it is not always the same who does.
+                order.rotate_left((round - 1) % case.systems.len());
+            }
+            for index in order {
+                let (system, rounds) = (&case.systems[index], &mut rounds[index]);
                 let load = self.options.load(case.clients, case.rate, round);
                 let directory = &self.options.directory;
-                let running = measure::start(*system, case.workload, directory, self.cluster.as_ref())?;
+                let running =
+                    measure::start(*system, case.workload, directory, self.cluster.as_ref(), stores.as_ref())?;
                 let figures = measure::measure(running, case.workload, load, directory, case.restarts);
                 let figures = figures.with_context(|| format!("{}, {}", case.variant, system.label()))?;
                 eprintln!("  round {round}: {:26} {:8.0}/s", system.label(), figures["per_second"]);
@@ -110,19 +137,17 @@ impl Suite<'_> {
 }
 
 /// What a reader has to know about how it was measured.
-fn conditions(options: &Options, cluster: Option<&Cluster>) -> BTreeMap<String, String> {
+fn conditions(options: &Options) -> BTreeMap<String, String> {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let postgres = cluster.map_or_else(|| "left out".to_owned(), |cluster| cluster.version().to_owned());
     [
         ("cores", cores.to_string()),
         ("processor", model.map_or("unknown", |(_, model)| model).to_owned()),
         ("load average before", load.split(' ').next().unwrap_or_default().to_owned()),
         ("kernel", kernel.trim().to_owned()),
-        ("PostgreSQL", postgres),
         ("seconds of a measurement", options.seconds.to_string()),
         ("seconds of warm-up", options.warm_up.to_string()),
         ("rounds", options.rounds.to_string()),

@@ -74,6 +74,12 @@ impl Results {
         });
     }
 
+    /// What several runs measured. Conditions are those of a run, so there are none.
+    pub(crate) fn together(runs: &[Self]) -> Self {
+        let entries = runs.iter().flat_map(|run| run.entries.iter().cloned()).collect();
+        Self { conditions: BTreeMap::new(), entries }
+    }
+
     /// The entry of one measurement.
     pub(crate) fn entry(&self, benchmark: &str, variant: &str, clients: usize, system: System) -> Option<&Entry> {
         self.entries.iter().find(|entry| {
@@ -136,5 +142,17 @@ mod tests {
         assert_eq!((entry.rounds, entry.median("per_second")), (3, Some(20.0)));
         assert!(results.entry("b1", "uniform", 1, System::Tandem).is_none());
         assert_eq!(entry.median("nothing"), None);
+    }
+
+    #[test]
+    fn entries_of_several_runs_are_found_in_one() {
+        let of = |benchmark: &str| {
+            let mut run = Results::default();
+            run.add(benchmark, "uniform", 64, System::Tandem, &[]);
+            run
+        };
+        let together = Results::together(&[of("b1"), of("t1")]);
+        assert!(together.entry("b1", "uniform", 64, System::Tandem).is_some());
+        assert!(together.entry("t1", "uniform", 64, System::Tandem).is_some());
     }
 }

@@ -3,15 +3,21 @@
 use std::path::Path;
 use std::time::Duration;
 
+use tandem_store::embedded::{EmbeddedStore, Options};
+
+use crate::rows::{Loading, Rows};
 use crate::serve::Counted;
 use crate::tally::{Ended, Tally};
 use crate::usage::Process;
 use crate::workload::{Operation, Workload};
 
 pub(crate) mod bare;
+pub(crate) mod bare_tikv;
 pub(crate) mod floor;
 pub(crate) mod postgres;
+pub(crate) mod stores;
 pub(crate) mod tandem;
+pub(crate) mod tikv;
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
@@ -29,6 +35,14 @@ pub(crate) enum System {
     EmptyCall,
     /// One transaction of PostgreSQL.
     Postgres,
+    /// HTTP, runtime, worker, stores that speak TiKV's protocol.
+    Tikv,
+    /// The same with three runtimes as one installation, over which the clients are spread.
+    TikvThree,
+    /// Plain transactions of the crate `tikv-client`, in the process of the clients.
+    BareTikv,
+    /// HTTP, an empty call over gRPC, a plain transaction of `tikv-client`. Counters only.
+    TikvFloor,
 }
 
 impl System {
@@ -41,7 +55,18 @@ impl System {
             Self::Floor => "empty call + bare",
             Self::EmptyCall => "empty call alone",
             Self::Postgres => "postgres",
+            Self::Tikv => "tandem, one runtime",
+            Self::TikvThree => "tandem, three runtimes",
+            Self::BareTikv => "bare tikv-client",
+            Self::TikvFloor => "empty call + bare tikv-client",
         }
+    }
+}
+
+impl System {
+    /// Whether it needs stores that speak TiKV's protocol.
+    pub(crate) fn is_on_tikv(self) -> bool {
+        matches!(self, Self::Tikv | Self::TikvThree | Self::BareTikv | Self::TikvFloor)
     }
 }
 
@@ -65,27 +90,32 @@ pub(crate) trait Running {
 /// How clients reach a system.
 #[derive(Clone)]
 pub(crate) enum Connector {
-    /// Over HTTP, at this address.
-    Http(String),
+    /// Over HTTP, at these addresses in turn.
+    Http(Vec<String>),
     /// Within this process.
     Bare(bare::Client),
+    /// Within this process, on stores that speak TiKV's protocol.
+    BareTikv(bare_tikv::Target),
     /// By PostgreSQL's protocol.
     Postgres(postgres::Target),
 }
 
 impl Connector {
-    /// One more client.
-    pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
+    /// The client of this number.
+    pub(crate) async fn connect(&self, client: usize) -> anyhow::Result<Client> {
         Ok(match self {
-            Self::Http(address) => Client::Http(crate::http::Client::connect(address).await?),
+            Self::Http(addresses) => {
+                Client::Http(crate::http::Client::connect(&addresses[client % addresses.len()]).await?)
+            }
             Self::Bare(client) => Client::Bare(client.clone()),
+            Self::BareTikv(target) => Client::BareTikv(target.connect().await?),
             Self::Postgres(target) => Client::Postgres(target.connect().await?),
         })
     }
 
     /// Whether the work is done in the threads of the clients. Then these need more than one.
     pub(crate) fn is_in_process(&self) -> bool {
-        matches!(self, Self::Bare(_))
+        matches!(self, Self::Bare(_) | Self::BareTikv(_))
     }
 }
 
@@ -95,6 +125,8 @@ pub(crate) enum Client {
     Http(crate::http::Client),
     /// Within this process.
     Bare(bare::Client),
+    /// Within this process, on stores that speak TiKV's protocol.
+    BareTikv(bare_tikv::Client),
     /// By PostgreSQL's protocol.
     Postgres(postgres::Client),
 }
@@ -105,6 +137,7 @@ impl Client {
         match self {
             Self::Http(client) => client.request(id, operation).await,
             Self::Bare(client) => client.request(id, operation).await,
+            Self::BareTikv(client) => client.request(id, operation).await,
             Self::Postgres(client) => client.request(id, operation).await,
         }
     }
@@ -116,9 +149,19 @@ pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
 }
 
 /// A fresh directory for data, with what the workload has at first.
-fn loaded(parent: &Path, workload: Workload) -> anyhow::Result<(tempfile::TempDir, crate::rows::Rows)> {
+fn loaded(parent: &Path, workload: Workload) -> anyhow::Result<(tempfile::TempDir, Rows)> {
     let directory = tempfile::tempdir_in(parent)?;
-    let rows = crate::rows::Rows::new(workload)?;
-    block_on(rows.load(directory.path()))?;
+    let rows = Rows::new(workload)?;
+    block_on(async { rows.load(&embedded(directory.path())?, Loading::EMBEDDED).await })?;
     Ok((directory, rows))
+}
+
+/// Opens the embedded store in a directory.
+fn embedded(data: &Path) -> anyhow::Result<EmbeddedStore> {
+    Ok(EmbeddedStore::open(data, Options::default())?)
+}
+
+/// Compares what an embedded store has with what was acknowledged.
+fn check_embedded(rows: &Rows, data: &Path, tally: &Tally) -> anyhow::Result<()> {
+    block_on(async { rows.check(&embedded(data)?, tally).await })
 }

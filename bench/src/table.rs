@@ -6,19 +6,25 @@ use crate::targets::Figure;
 /// A column: its title, the figure it shows, how many digits behind the point.
 type Column = (&'static str, &'static str, usize);
 
-const COLUMNS: [Column; 15] = [
+const COLUMNS: [Column; 21] = [
     ("p50 ms", "p50_ms", 2),
     ("p90 ms", "p90_ms", 2),
     ("p99 ms", "p99_ms", 2),
     ("CPU µs", "cpu_us", 0),
     ("of runtime", "cpu_us.runtime", 0),
     ("of worker", "cpu_us.worker", 0),
+    ("of stores", "cpu_us.store", 0),
+    ("of PD", "cpu_us.pd", 0),
     ("load generator", "cpu_us.load", 0),
     ("bytes written", "written_bytes", 0),
+    ("bytes of stores", "stored_bytes", 0),
+    ("requests to stores", "store_requests", 2),
+    ("commits", "commits", 3),
     ("syncs", "syncs", 3),
     ("attempts", "attempts", 2),
     ("conflicts", "conflicts", 2),
     ("MiB of runtime", "memory_mib.runtime", 0),
+    ("MiB of stores", "memory_mib.store", 0),
     ("MiB before", "memory_at_rest_mib.runtime", 0),
     ("MiB of PostgreSQL", "memory_mib.postgres", 0),
     ("restart s", "restart_s", 2),

@@ -38,6 +38,17 @@ pub(crate) struct Stored {
     pub(crate) rejected: u64,
 }
 
+impl Stored {
+    /// Takes in what is stored elsewhere.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.numbers.extend(other.numbers);
+        self.orders += other.orders;
+        self.order_total += other.order_total;
+        self.committed += other.committed;
+        self.rejected += other.rejected;
+    }
+}
+
 impl Tally {
     /// A client was told this.
     pub(crate) fn add(&mut self, operation: &Operation, ended: Ended) {
@@ -104,7 +115,7 @@ mod tests {
 
     fn operation() -> Operation {
         let changes = vec![Change { cell: CELL, by: 1 }];
-        Operation { changes, order: None, path: String::new(), body: String::new() }
+        Operation { changes, ..Operation::default() }
     }
 
     fn told(times: usize) -> Tally {

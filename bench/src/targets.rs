@@ -6,6 +6,8 @@ use crate::summary::Results;
 use crate::system::System;
 use crate::workload::Workload;
 
+pub(crate) mod tikv;
+
 /// How much more memory still counts as no more: that of an allocator and of caches that fill.
 const FLAT: f64 = 1.25;
 
@@ -64,8 +66,15 @@ impl Figure {
     }
 }
 
-/// All figures, in the order of the table.
+/// All figures: those of the embedded store, then those of TiKV.
 pub(crate) fn figures(results: &Results) -> Vec<Figure> {
+    let mut all = embedded(results);
+    all.extend(tikv::figures(results));
+    all
+}
+
+/// Those of the embedded store, in the order of the table.
+fn embedded(results: &Results) -> Vec<Figure> {
     let look = Look(results);
     let [_, _, many, most] = CLIENTS;
     vec![
@@ -181,7 +190,7 @@ impl Look<'_> {
         let cases = [
             ("b1", plan::counter()),
             ("b2", plan::transfer(0.0)),
-            ("b3", Workload::Chain { calls: CALLS[2] }),
+            ("b3", plan::chain(CALLS[2])),
             ("b4", Workload::Checkout { skewed: false }),
         ];
         let (mut ratios, mut made_of) = (Vec::new(), Vec::new());
@@ -204,7 +213,7 @@ impl Look<'_> {
 
     /// Nine calls beside one: a figure of the flows of some clients.
     fn calls(&self, key: &'static str, what: &'static str, clients: usize, name: &'static str, unit: &str) -> Figure {
-        let [one, _, nine] = CALLS.map(|calls| Workload::Chain { calls }.to_string());
+        let [one, _, nine] = CALLS.map(|calls| plan::chain(calls).to_string());
         let of = |variant: &str| self.median("b3", variant, clients, System::Tandem, name);
         let value = ratio(of(&nine), of(&one));
         let made_of = format!("{} {unit} beside {} {unit}", shown(of(&nine), 2), shown(of(&one), 2));

@@ -63,6 +63,12 @@ impl Usage {
         }
     }
 
+    /// Together with what another process has used.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.cpu += other.cpu;
+        self.written_bytes += other.written_bytes;
+    }
+
     fn of_one(id: u32, with_ended_children: bool) -> anyhow::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
         // User and system time of itself, then of the children that ended.
@@ -161,6 +167,15 @@ mod tests {
         assert_eq!((field(stat, PARENT), field(stat, USER_TIME), field(stat, CHILDREN_SYSTEM_TIME)), (3, 50, 80));
         assert_eq!(named("rchar: 5\nwrite_bytes: 4096\n", "write_bytes:"), 4096);
         assert_eq!(named("Rss:   20 kB\nPss:        12 kB\n", "Pss:"), 12);
+    }
+
+    #[test]
+    fn processes_with_one_role_add_up() {
+        let mut all = Usage::default();
+        for (milliseconds, written_bytes) in [(3, 10), (4, 20)] {
+            all.add(Usage { cpu: Duration::from_millis(milliseconds), written_bytes });
+        }
+        assert_eq!((all.cpu, all.written_bytes), (Duration::from_millis(7), 30));
     }
 
     #[test]

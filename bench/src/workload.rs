@@ -11,8 +11,8 @@ use serde_json::json;
 
 use crate::random::{self, Dice, Zipf};
 
-/// Instances of the chain.
-const STEPS: u32 = 100_000;
+/// What is read by those who add at a price.
+const TARIFF: u64 = 7;
 const ACCOUNTS: u32 = 10_000;
 const BALANCE: u64 = 1_000_000;
 /// Of a usual transfer.
@@ -59,10 +59,19 @@ pub(crate) enum Workload {
         /// That take part, the debtor included.
         accounts: usize,
     },
-    /// Calls in a row.
+    /// Calls in a row, each of an instance of its own.
     Chain {
         /// How many.
         calls: usize,
+        /// Instances.
+        steps: u32,
+    },
+    /// A keyed counter that reads another instance, which nobody writes, in the same flow.
+    Reading {
+        /// Counters, chosen uniformly.
+        keys: u32,
+        /// Instances to read, chosen uniformly: with one, all flows read the same.
+        read: u32,
     },
     /// An order with stock, payment and loyalty.
     Checkout {
@@ -79,7 +88,9 @@ impl fmt::Display for Workload {
             Self::Counter { keys, theta: 0.0, .. } => write!(f, "{keys} keys, uniform"),
             Self::Counter { keys, theta, .. } => write!(f, "{keys} keys, Zipf {theta}"),
             Self::Transfer { theta, accounts } => write!(f, "{accounts} accounts, theta {theta}"),
-            Self::Chain { calls } => write!(f, "{calls} calls"),
+            Self::Chain { calls, .. } => write!(f, "{calls} calls"),
+            Self::Reading { keys, read: 1 } => write!(f, "{keys} keys, and all read one instance"),
+            Self::Reading { keys, read } => write!(f, "{keys} keys, and each reads one of {read} instances"),
             Self::Checkout { skewed: true } => f.write_str("skewed"),
             Self::Checkout { skewed: false } => f.write_str("uniform"),
         }
@@ -135,10 +146,12 @@ pub(crate) struct Order {
 }
 
 /// One request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Operation {
     /// All of them, or none. The first is the entry.
     pub(crate) changes: Vec<Change>,
+    /// Is read besides, and not changed.
+    pub(crate) reads: Vec<Cell>,
     /// Comes into being with it.
     pub(crate) order: Option<Order>,
     /// How it is asked for over HTTP.
@@ -157,7 +170,8 @@ impl Workload {
                 (0..Self::busy(functions)).map(|number| family(&format!("counter-{number}"), keys, 0)).collect()
             }
             Self::Transfer { .. } => vec![family("account", ACCOUNTS, BALANCE)],
-            Self::Chain { .. } => vec![family("step", STEPS, 0)],
+            Self::Chain { steps, .. } => vec![family("step", steps, 0)],
+            Self::Reading { keys, read } => vec![family("counter", keys, 0), family("tariff", read, TARIFF)],
             Self::Checkout { .. } => {
                 let customers = WAREHOUSES * CUSTOMERS_PER_WAREHOUSE;
                 vec![
@@ -184,7 +198,7 @@ impl Workload {
         let (items, theta) = match *self {
             Self::Counter { keys, theta, .. } if keys > 1 => (keys, theta),
             Self::Transfer { theta, .. } => (ACCOUNTS, theta),
-            Self::Counter { .. } | Self::Chain { .. } | Self::Checkout { .. } => return None,
+            Self::Counter { .. } | Self::Chain { .. } | Self::Reading { .. } | Self::Checkout { .. } => return None,
         };
         (theta > 0.0).then(|| Arc::new(Zipf::new(items.into(), theta)))
     }
@@ -221,7 +235,8 @@ impl Generator {
         let operation = match self.workload {
             Workload::Counter { keys, functions, .. } => self.add(keys, functions),
             Workload::Transfer { accounts, .. } => self.transfer(accounts),
-            Workload::Chain { calls } => self.chain(calls),
+            Workload::Chain { calls, steps } => self.chain(calls, steps),
+            Workload::Reading { keys, read } => self.add_priced(keys, read),
             Workload::Checkout { skewed } => self.checkout(skewed),
         };
         (id, operation)
@@ -240,9 +255,20 @@ impl Generator {
         let cell = Cell { family: family as usize, row };
         Operation {
             changes: vec![Change { cell, by: 1 }],
-            order: None,
             path: format!("/{function}/k{row}"),
             body: "1".to_owned(),
+            ..Operation::default()
+        }
+    }
+
+    fn add_priced(&mut self, keys: u32, read: u32) -> Operation {
+        let (row, tariff) = (self.dice.random_range(0..keys), self.dice.random_range(0..read));
+        Operation {
+            changes: vec![Change { cell: Cell { family: 0, row }, by: 1 }],
+            reads: vec![Cell { family: 1, row: tariff }],
+            path: format!("/priced/k{row}"),
+            body: json!(format!("k{tariff}")).to_string(),
+            ..Operation::default()
         }
     }
 
@@ -265,20 +291,20 @@ impl Generator {
         let to: Vec<String> = creditors.iter().map(|creditor| format!("k{creditor}")).collect();
         Operation {
             changes,
-            order: None,
             path: format!("/account/k{debtor}"),
             body: json!({ "to": to, "amount": amount }).to_string(),
+            ..Operation::default()
         }
     }
 
-    fn chain(&mut self, calls: usize) -> Operation {
-        let rows = random::distinct(calls, || self.dice.random_range(0..STEPS));
+    fn chain(&mut self, calls: usize, steps: u32) -> Operation {
+        let rows = random::distinct(calls, || self.dice.random_range(0..steps));
         let keys: Vec<String> = rows.iter().skip(1).map(|row| format!("k{row}")).collect();
         Operation {
             path: format!("/step/k{}", rows[0]),
             body: json!(keys).to_string(),
             changes: rows.into_iter().map(|row| Change { cell: Cell { family: 0, row }, by: 1 }).collect(),
-            order: None,
+            ..Operation::default()
         }
     }
 
@@ -330,6 +356,7 @@ fn order(customer: u32, payer: u32, key: String, lines: &[(u32, i64)]) -> Operat
         path: format!("/cart/k{customer}"),
         body: json!({ "order": key, "payer": format!("k{payer}"), "lines": shown }).to_string(),
         order: Some(Order { key, total }),
+        ..Operation::default()
     }
 }
 

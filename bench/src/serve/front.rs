@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status};
 use crate::http::IDEMPOTENCY_KEY;
 use crate::rows::Rows;
 use crate::serve::{Counted, Ready, questions, say, until_abandoned};
-use crate::system::bare;
+use crate::system::{bare, bare_tikv};
 use crate::workload::{Cell, Change, Operation, Workload};
 use empty::empty_service_client::EmptyServiceClient;
 use empty::empty_service_server::{EmptyService, EmptyServiceServer};
@@ -50,20 +50,37 @@ pub(crate) async fn serve_nothing() -> anyhow::Result<()> {
     Ok(server.serve_with_incoming_shutdown(incoming, until_abandoned()).await?)
 }
 
+/// What a transaction goes to.
+enum Stored {
+    Embedded(EmbeddedStore, Rows),
+    Tikv(bare_tikv::Client),
+}
+
 struct Front {
     worker: EmptyServiceClient<Channel>,
     /// Absent if only the call is measured.
-    store: Option<(EmbeddedStore, Rows)>,
+    store: Option<Stored>,
 }
 
-/// Serves HTTP; with `data`, each request is a bare transaction as well.
-pub(crate) async fn serve(data: Option<&Path>, worker: &str, workload: Workload) -> anyhow::Result<()> {
+/// Serves HTTP; with data or a store, each request is a bare transaction as well.
+pub(crate) async fn serve(
+    data: Option<&Path>,
+    store: Option<&str>,
+    worker: &str,
+    workload: Workload,
+) -> anyhow::Result<()> {
     let channel = Channel::from_shared(format!("http://{worker}"))?.tcp_nodelay(true).connect().await?;
-    let store = match data {
-        Some(data) => Some((EmbeddedStore::open(data, Options::default())?, Rows::new(workload)?)),
-        None => None,
+    let rows = Rows::new(workload)?;
+    let mut statistics = None;
+    let store = match (data, store) {
+        (Some(data), _) => {
+            let store = EmbeddedStore::open(data, Options::default())?;
+            statistics = Some(store.clone());
+            Some(Stored::Embedded(store, rows))
+        }
+        (None, Some(address)) => Some(Stored::Tikv(bare_tikv::Target::new(address, &rows).connect().await?)),
+        (None, None) => None,
     };
-    let statistics = store.as_ref().map(|(store, _)| store.clone());
     let front = Arc::new(Front { worker: EmptyServiceClient::new(channel), store });
     let router = Router::new().route("/counter/{key}", post(add)).with_state(front);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -96,11 +113,14 @@ async fn add(
 async fn answer(front: &Front, key: &str, headers: &HeaderMap, body: Bytes) -> anyhow::Result<Bytes> {
     let mut worker = front.worker.clone();
     let called = worker.call(empty::CallRequest { payload: body }).await?.into_inner();
-    let Some((store, rows)) = &front.store else { return Ok(called.payload) };
+    let Some(store) = &front.store else { return Ok(called.payload) };
     let row = key.trim_start_matches('k').parse()?;
     let id = headers.get(IDEMPOTENCY_KEY).context("a request without an id")?.to_str()?;
     let change = Change { cell: Cell { family: 0, row }, by: serde_json::from_slice(&called.payload)? };
-    let operation = Operation { changes: vec![change], order: None, path: String::new(), body: String::new() };
-    bare::run(store, rows, id, &operation).await?;
+    let operation = Operation { changes: vec![change], ..Operation::default() };
+    match store {
+        Stored::Embedded(store, rows) => bare::run(store, rows, id, &operation).await?,
+        Stored::Tikv(client) => client.request(id, &operation).await?,
+    };
     Ok(called.payload)
 }

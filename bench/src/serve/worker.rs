@@ -29,6 +29,22 @@ impl Counter {
     async fn add(ctx: &Ctx<Number>, amount: i64) -> Result<Option<u64>> {
         change(ctx, amount).await
     }
+
+    /// Adds one, if there is a tariff of that name.
+    async fn add_priced(ctx: &Ctx<Number>, tariff: String) -> Result<Option<u64>> {
+        if Tariff::at(&tariff).look(ctx).await?.is_none() {
+            return reject("unknown-tariff", format!("there is no tariff {tariff}"));
+        }
+        change(ctx, 1).await
+    }
+}
+
+#[function(name = "tariff")]
+impl Tariff {
+    /// What it says.
+    async fn look(ctx: &Ctx<Number>) -> Result<Option<u64>> {
+        Ok(ctx.state.value.get().await?.map(|price| price.0))
+    }
 }
 
 #[derive(Deserialize, Serialize)]
@@ -149,7 +165,7 @@ impl tandem::Functions for All {
     fn descriptors() -> Vec<tandem::generated::Descriptor> {
         use tandem::Function as _;
 
-        let usual = <(Counter, Account, Step, Cart, Order, Stock, Payment, Loyalty)>::descriptors();
+        let usual = <(Counter, Account, Step, Cart, Order, Stock, Payment, Loyalty, Tariff)>::descriptors();
         let further = (0..FURTHER.get().copied().unwrap_or(0)).map(|number| {
             let name: &'static str = Box::leak(format!("counter-{number}").into_boxed_str());
             tandem::generated::Descriptor { name, ..Counter::descriptor() }

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::rows::{self, Rows};
 use crate::serve::Counted;
-use crate::system::{Connector, Running, block_on, loaded};
+use crate::system::{Connector, Running, check_embedded, loaded};
 use crate::tally::{Ended, Tally};
 use crate::usage::Process;
 use crate::workload::{Operation, Workload};
@@ -54,13 +54,14 @@ impl Running for Bare {
             syncs: Some(statistics.syncs),
             attempts: Some(statistics.commits + statistics.conflicts),
             conflicts: Some(statistics.conflicts),
+            ..Counted::default()
         })
     }
 
     fn end(self: Box<Self>, tally: &Tally) -> anyhow::Result<()> {
         let Self { client: Client { store, rows }, directory } = *self;
         drop(store);
-        block_on(rows.check(directory.path(), tally))
+        check_embedded(&rows, directory.path(), tally)
     }
 }
 
@@ -73,14 +74,8 @@ impl Client {
 
 /// Until it commits: reads what changes and that there is no record of the request, writes both.
 pub(crate) async fn run(store: &EmbeddedStore, rows: &Rows, id: &str, operation: &Operation) -> anyhow::Result<Ended> {
-    let record = rows.record(id, operation)?;
-    let mut keys = vec![record.clone()];
-    for change in &operation.changes {
-        keys.push(rows.cell(change.cell)?);
-    }
-    if let Some(order) = &operation.order {
-        keys.push(rows.order(&order.key)?);
-    }
+    let keys = keys(rows, id, operation)?;
+    let record = keys[0].clone();
     loop {
         let snapshot = store.snapshot().await?;
         let seen = snapshot.batch_get(&keys).await?;
@@ -99,10 +94,25 @@ pub(crate) async fn run(store: &EmbeddedStore, rows: &Rows, id: &str, operation:
     }
 }
 
+/// What a request reads: its record, what changes, the order if there is one, what is only read.
+pub(crate) fn keys(rows: &Rows, id: &str, operation: &Operation) -> anyhow::Result<Vec<Bytes>> {
+    let mut keys = vec![rows.record(id, operation)?];
+    for change in &operation.changes {
+        keys.push(rows.cell(change.cell)?);
+    }
+    if let Some(order) = &operation.order {
+        keys.push(rows.order(&order.key)?);
+    }
+    for cell in &operation.reads {
+        keys.push(rows.cell(*cell)?);
+    }
+    Ok(keys)
+}
+
 type Writes = Vec<(Bytes, Option<Bytes>)>;
 
-/// What to write. `None` if a number is not there or would fall below zero.
-fn changed(operation: &Operation, keys: &[Bytes], seen: &[Option<Bytes>]) -> anyhow::Result<Option<Writes>> {
+/// What to write, if the keys of [`keys`] were seen so. `None` if a number is not there or would fall below zero.
+pub(crate) fn changed(operation: &Operation, keys: &[Bytes], seen: &[Option<Bytes>]) -> anyhow::Result<Option<Writes>> {
     let last = 1 + operation.changes.len();
     let mut writes = Vec::with_capacity(keys.len());
     for ((change, key), number) in operation.changes.iter().zip(&keys[1..last]).zip(Rows::numbers(&seen[1..last])?) {

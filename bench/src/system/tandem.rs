@@ -10,7 +10,7 @@ use crate::child::Child;
 use crate::http::Client;
 use crate::rows::Rows;
 use crate::serve::Counted;
-use crate::system::{Connector, Running, block_on, loaded};
+use crate::system::{Connector, Running, block_on, check_embedded, loaded};
 use crate::tally::{Ended, Tally};
 use crate::usage::Process;
 use crate::workload::{Operation, Workload};
@@ -44,7 +44,7 @@ fn start_runtime(directory: &Path, worker: &str, functions: &str) -> anyhow::Res
 
 impl Running for Tandem {
     fn connector(&self) -> Connector {
-        Connector::Http(self.runtime.address().to_owned())
+        Connector::Http(vec![self.runtime.address().to_owned()])
     }
 
     fn processes(&self) -> Vec<Process> {
@@ -65,6 +65,6 @@ impl Running for Tandem {
 
     fn end(self: Box<Self>, tally: &Tally) -> anyhow::Result<()> {
         drop((self.runtime, self.worker));
-        block_on(self.rows.check(self.directory.path(), tally))
+        check_embedded(&self.rows, self.directory.path(), tally)
     }
 }

@@ -36,7 +36,7 @@ fn transfers_keep_the_sum_and_never_pay_the_debtor() {
 
 #[test]
 fn chain_has_a_key_for_each_call() {
-    for (_, operation) in requests(Workload::Chain { calls: 9 }, 100) {
+    for (_, operation) in requests(Workload::Chain { calls: 9, steps: 1_000 }, 100) {
         let rows: BTreeSet<u32> = operation.changes.iter().map(|change| change.cell.row).collect();
         assert_eq!(rows.len(), 9);
         let named: Vec<String> = serde_json::from_str(&operation.body).unwrap();
@@ -64,4 +64,18 @@ fn traffic_goes_to_ten_functions_at_most() {
     let found: BTreeSet<usize> = requests(workload, 500).iter().map(|(_, o)| o.changes[0].cell.family).collect();
     assert_eq!(found.len(), 10);
     assert_eq!(workload.families().len(), 10);
+}
+
+#[test]
+fn a_counter_that_reads_names_what_it_reads() {
+    let mut read = BTreeSet::new();
+    for (_, operation) in requests(Workload::Reading { keys: 100, read: 10 }, 200) {
+        let [cell] = operation.reads[..] else { panic!("{operation:?}") };
+        assert_eq!(serde_json::from_str::<String>(&operation.body).unwrap(), cell.key());
+        assert_eq!((cell.family, operation.changes.len(), operation.changes[0].cell.family), (1, 1, 0));
+        read.insert(cell.row);
+    }
+    assert_eq!(read.len(), 10);
+    let shared = requests(Workload::Reading { keys: 100, read: 1 }, 50);
+    assert!(shared.iter().all(|(_, operation)| operation.reads[0].row == 0));
 }

@@ -167,6 +167,22 @@ impl Cluster {
         }
     }
 
+    /// The id of PD's process, while it runs. None for a cluster of somebody else.
+    pub fn pd_process(&self) -> Option<u32> {
+        match &self.0 {
+            Kind::Ours(ours) => lock(&ours.pd).as_ref().map(Process::id),
+            Kind::Outside(_) => None,
+        }
+    }
+
+    /// The ids of the processes of those stores that run. None for a cluster of somebody else.
+    pub fn store_processes(&self) -> Vec<u32> {
+        match &self.0 {
+            Kind::Ours(ours) => ours.stores.iter().filter_map(|store| lock(store).as_ref().map(Process::id)).collect(),
+            Kind::Outside(_) => Vec::new(),
+        }
+    }
+
     /// What clients need for TLS.
     pub fn tls(&self) -> Option<&Tls> {
         match &self.0 {

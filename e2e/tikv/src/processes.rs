@@ -79,6 +79,11 @@ impl Process {
         Ok(Self { name, log: log.to_owned(), child, guard: guard.clone() })
     }
 
+    /// Its id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// An error if it has ended.
     pub(crate) fn check(&mut self) -> Result<(), Error> {
         match self.child.try_wait() {

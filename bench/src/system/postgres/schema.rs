@@ -53,6 +53,7 @@ pub(crate) fn script(workload: Workload) -> anyhow::Result<String> {
         Workload::Counter { .. } => anyhow::bail!("functions that are only declared mean nothing to PostgreSQL"),
         Workload::Transfer { .. } => TRANSFER,
         Workload::Chain { .. } => CHAIN,
+        Workload::Reading { .. } => anyhow::bail!("PostgreSQL is not asked to read what it does not write"),
         Workload::Checkout { .. } => CHECKOUT,
     };
     let mut script = "DROP SCHEMA public CASCADE; CREATE SCHEMA public; \

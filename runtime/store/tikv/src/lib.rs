@@ -15,6 +15,7 @@
 //! | `claims`, `pending`, `batches`, [`retry`] | timestamps to start at, keys being cleared, requests, limits |
 //! | [`TikvStore`], `open` | the store on a real cluster, and what is checked first |
 //! | [`Remote`] | the real cluster |
+//! | `bare` | plain transactions of the crate, for benchmarks to compare with |
 //! | [`options`] | how to reach it, and which part of it is ours |
 //! | [`stats`] | what was done, in numbers |
 //!
@@ -40,3 +41,5 @@ mod validate;
 
 pub use open::TikvStore;
 pub use remote::Remote;
+#[cfg(feature = "bare")]
+pub use remote::bare;

@@ -128,6 +128,11 @@ impl Options {
         Ok(())
     }
 
+    /// What the keys of all rows begin with on a cluster without keyspaces: the slot follows. Regions can be cut behind it.
+    pub fn rows_prefix(&self) -> Vec<u8> {
+        [self.prefix.as_bytes(), crate::remote::ROWS].concat()
+    }
+
     /// How the installation is called in messages.
     pub fn shown(&self) -> String {
         format!("{SCHEME}{}/{}", self.endpoints.join(","), self.prefix.trim_end_matches('/'))

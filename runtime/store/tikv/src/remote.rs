@@ -31,6 +31,8 @@ use wire::tikvpb::tikv_client::TikvClient;
 use wire::{errorpb, kvrpcpb};
 
 mod answers;
+#[cfg(feature = "bare")]
+pub mod bare;
 pub(crate) mod channels;
 pub(crate) mod client;
 mod encoding;
@@ -46,7 +48,7 @@ const VERSION_2: i32 = 2;
 const END_OF_TIME: u64 = u64::MAX;
 
 /// What the keys of the rows that users of the store have begin with, after the prefix of the installation.
-const ROWS: &[u8] = b"d";
+pub(crate) const ROWS: &[u8] = b"d";
 /// The same of rows that are the store's own, out of reach of scans.
 const OWN: &[u8] = b"o";
 
