@@ -238,11 +238,8 @@ impl Courier {
         let first = self.lock().begin(&lane);
         if let Some((row, message)) = first {
             let delivered = self.deliver(engine, &row, &message).await;
-            if matches!(delivered, Delivered::TooEarly)
-                && let Err(error) = self.read_before(engine, &row).await
-            {
-                warn!(%error, "failed to read the messages before one");
-                tokio::time::sleep(DELIVERY_BACKOFF).await;
+            if matches!(delivered, Delivered::TooEarly) {
+                self.make_way(engine, &row).await;
             }
             self.lock().end(&lane, &row, matches!(delivered, Delivered::Gone));
         }
@@ -273,14 +270,27 @@ impl Courier {
         }
     }
 
-    /// Reads the messages of a lane that come before one, which others have not told of.
-    async fn read_before<S: Store>(&self, engine: &Arc<Engine<S>>, row: &Bytes) -> Result<(), Error> {
-        let Some(range) = self.before(row) else { return Ok(()) };
-        for (row, value) in engine.store.snapshot().await?.scan(&range, SCAN_PAGE, false).await? {
+    /// Takes in the messages that come before one.
+    async fn make_way<S: Store>(&self, engine: &Arc<Engine<S>>, row: &Bytes) {
+        match self.read_before(engine, row).await {
+            Ok(true) => return,
+            // What was in the way is gone by now, or is on its way to the store.
+            Ok(false) => {}
+            Err(error) => warn!(%error, "failed to read the messages before one"),
+        }
+        tokio::time::sleep(DELIVERY_BACKOFF).await;
+    }
+
+    /// Reads the messages of a lane that come before one, which others have not told of. Whether there are any.
+    async fn read_before<S: Store>(&self, engine: &Arc<Engine<S>>, row: &Bytes) -> Result<bool, Error> {
+        let Some(range) = self.before(row) else { return Ok(false) };
+        let found = engine.store.snapshot().await?.scan(&range, SCAN_PAGE, false).await?;
+        let is_some = !found.is_empty();
+        for (row, value) in found {
             let message = Arc::new(rows::decode_message(&value)?);
             self.lock().add_stored(row, message);
         }
-        Ok(())
+        Ok(is_some)
     }
 
     fn request(&self, row: &Bytes, message: &Message) -> Option<Request> {

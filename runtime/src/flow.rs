@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tandem_model::flow::{OutgoingMessage, Overlay};
+use tandem_model::flow::{OutgoingMessage, Overlay, Tree};
 use tandem_model::ids::{FlowId, Instance, Payload};
 use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::outcome::{CallTrace, Cause, FlowRecord, Outcome};
@@ -151,8 +151,10 @@ struct Memory {
     lost: u32,
     solo: bool,
     sequential: bool,
+    /// The calls of the last attempt, for the record.
     calls: Vec<CallTrace>,
-    footprint: Vec<Instance>,
+    /// What the last attempt called, for its instances.
+    tree: Option<Tree>,
     /// What all attempts did, for tests that take a mechanism away.
     piled_up: Overlay,
 }
@@ -326,20 +328,20 @@ impl<S: Store> Flow<S> {
             }),
         };
         memory.calls = attempt.traces();
-        memory.footprint = attempt.footprint();
-        let (mut reads, calls) = (attempt.into_reads(), memory.calls.clone());
+        let (mut reads, tree) = attempt.into_parts();
+        memory.tree = Some(tree);
         match ended {
             Err(step) => step,
             Ok(End::Broken(broken)) => step_of(broken),
             Ok(End::Rejected(cause)) if self.isolation == Isolation::ReadOnly => {
-                Step::Left(self.left_read_only(Outcome::Rejected, Some(cause), None, memory, calls))
+                Step::Left(self.left_read_only(Outcome::Rejected, Some(cause), None, memory))
             }
             Ok(End::Done(payload, _)) if self.isolation == Isolation::ReadOnly => {
-                Step::Left(self.left_read_only(Outcome::Committed, None, Some(payload), memory, calls))
+                Step::Left(self.left_read_only(Outcome::Committed, None, Some(payload), memory))
             }
             Ok(End::Rejected(cause)) => {
                 note_absence(&mut reads, row, seen_record);
-                let record = self.record(Outcome::Rejected, Some(cause), None, memory.attempts, calls);
+                let record = self.record(Outcome::Rejected, Some(cause), None, memory.attempts, memory.calls.clone());
                 self.commit(&view, Some(held), Parts { reads, overlay: Overlay::default(), record }, memory.solo).await
             }
             Ok(End::Done(payload, overlay)) => {
@@ -350,7 +352,7 @@ impl<S: Store> Flow<S> {
                 note_absence(&mut reads, row, seen_record);
                 let record = self.record(Outcome::Committed, None, Some(payload), memory.attempts, Vec::new());
                 let step = self.commit(&view, Some(held), Parts { reads, overlay, record }, memory.solo).await;
-                with_calls(step, calls)
+                with_calls(step, memory)
             }
         }
     }
@@ -363,8 +365,8 @@ impl<S: Store> Flow<S> {
     /// order, else on the entry, unless it is still held.
     async fn take_again(&self, held: &Held, memory: &Memory) {
         let entry = std::slice::from_ref(&self.request.instance);
-        let fought_over = memory.conflicts > 0 && !memory.footprint.is_empty();
-        for instance in if fought_over { &memory.footprint } else { entry } {
+        let fought_over = memory.tree.as_ref().filter(|_| memory.conflicts > 0).map(Tree::footprint);
+        for instance in fought_over.as_deref().unwrap_or(entry) {
             held.try_take(instance).await;
         }
     }
@@ -495,7 +497,7 @@ impl<S: Store> Flow<S> {
         }
         let outcome = if is_message && outcome != Outcome::Rejected { Outcome::Poisoned } else { outcome };
         if self.isolation == Isolation::ReadOnly && !is_message {
-            return self.left_read_only(outcome, Some(cause), None, memory, memory.calls.clone());
+            return self.left_read_only(outcome, Some(cause), None, memory);
         }
         let record = self.record(outcome, Some(cause), None, memory.attempts, memory.calls.clone());
         let mut last = String::new();
@@ -532,15 +534,8 @@ impl<S: Store> Flow<S> {
         overlay
     }
 
-    fn left_read_only(
-        &self,
-        outcome: Outcome,
-        cause: Option<Cause>,
-        result: Option<Payload>,
-        memory: &Memory,
-        calls: Vec<CallTrace>,
-    ) -> Left {
-        Left::Ended(Arc::new(self.record(outcome, cause, result, memory.attempts, calls)))
+    fn left_read_only(&self, outcome: Outcome, cause: Option<Cause>, result: Option<Payload>, memory: &Memory) -> Left {
+        Left::Ended(Arc::new(self.record(outcome, cause, result, memory.attempts, memory.calls.clone())))
     }
 
     fn record(
@@ -578,10 +573,11 @@ impl<S: Store> Flow<S> {
 }
 
 /// The stored record of a committed flow leaves the calls out; whoever asks soon gets them from memory.
-fn with_calls(step: Step, calls: Vec<CallTrace>) -> Step {
+fn with_calls(step: Step, memory: &mut Memory) -> Step {
     match step {
         Step::Left(Left::Ended(record)) if record.outcome == Outcome::Committed => {
-            Step::Left(Left::Ended(Arc::new(FlowRecord { calls, ..record.as_ref().clone() })))
+            let calls = std::mem::take(&mut memory.calls);
+            Step::Left(Left::Ended(Arc::new(FlowRecord { calls, ..Arc::unwrap_or_clone(record) })))
         }
         other => other,
     }

@@ -28,6 +28,7 @@ pub(crate) use worker::{Lease, Worker};
 
 mod connect;
 mod events;
+mod frames;
 mod http;
 mod link;
 mod welcome;
@@ -38,8 +39,6 @@ pub(crate) const EVENTS_QUEUED_MAX: usize = 2_048;
 /// Invocations that run ahead take no more than this part of a worker's credit and of a function's concurrency: one over
 /// this number. The rest is for those who have their turn.
 const AHEAD_SHARE: u32 = 2;
-/// Frames that may wait to be written to one worker.
-const FRAMES_QUEUED_MAX: usize = 4_096;
 
 /// Runs one handler once.
 #[derive(Clone, Debug)]
@@ -178,10 +177,16 @@ struct Inner {
     /// Entry invocations of a function that run now.
     running: HashMap<FunctionName, usize>,
     /// What was found out of functions since topology or workers last changed: each request asks for it.
-    interfaces: HashMap<FunctionName, Option<Arc<Interface>>>,
+    interfaces: HashMap<FunctionName, Arc<Interface>>,
 }
 
 impl Inner {
+    /// Whether less than the `share`-th part of the entry invocations run that the function may have at one time.
+    fn has_room(&self, function: &FunctionName, share: u32) -> bool {
+        let max = self.topology.functions.get(function).map_or(0, |declared| declared.concurrency_max);
+        self.running.get(function).copied().unwrap_or_default() < (max / share) as usize
+    }
+
     fn interface(&self, function: &FunctionName) -> Option<Interface> {
         let declared = self.topology.functions.get(function)?;
         let told =
@@ -251,14 +256,11 @@ impl Host {
     pub(crate) fn interface(&self, function: &FunctionName) -> Option<Arc<Interface>> {
         let mut inner = self.lock();
         if let Some(known) = inner.interfaces.get(function) {
-            return known.clone();
+            return Some(Arc::clone(known));
         }
-        if !inner.topology.functions.contains_key(function) {
-            return None;
-        }
-        let interface = inner.interface(function).map(Arc::new);
-        inner.interfaces.insert(function.clone(), interface.clone());
-        interface
+        let interface = Arc::new(inner.interface(function)?);
+        inner.interfaces.insert(function.clone(), Arc::clone(&interface));
+        Some(interface)
     }
 
     /// Waits until something is known of a function's handlers.
@@ -328,37 +330,39 @@ impl Host {
     }
 
     fn try_lease(self: &Arc<Self>, function: &FunctionName, is_entry: bool) -> Option<Lease> {
-        let mut inner = self.lock();
-        let max = inner.topology.functions.get(function).map_or(0, |declared| declared.concurrency_max as usize);
-        let running = inner.running.get(function).copied().unwrap_or_default();
-        if is_entry && running >= max {
+        let inner = self.lock();
+        if is_entry && !inner.has_room(function, 1) {
             return None;
         }
         let pool = inner.pools.get(function)?;
         let ready = pool.iter().filter(|worker| !is_entry || worker.has_credit());
         let worker = Arc::clone(ready.min_by_key(|worker| worker.busy())?);
+        Some(self.enter(inner, worker, function, is_entry))
+    }
+
+    /// A place on the worker of an invocation, to follow it, unless that would take more than its share of the worker.
+    pub(crate) fn lease_behind(self: &Arc<Self>, begun: &Begun, function: &FunctionName) -> Option<Lease> {
+        let inner = self.lock();
+        if !inner.has_room(function, AHEAD_SHARE) {
+            return None;
+        }
+        let worker = Arc::clone(inner.pools.get(function)?.iter().find(|worker| worker.carries(begun))?);
+        worker.has_credit_ahead().then(|| self.enter(inner, worker, function, true))
+    }
+
+    fn enter(
+        self: &Arc<Self>,
+        mut inner: MutexGuard<'_, Inner>,
+        worker: Arc<Worker>,
+        function: &FunctionName,
+        is_entry: bool,
+    ) -> Lease {
         worker.enter(is_entry);
         if is_entry {
             *inner.running.entry(function.clone()).or_default() += 1;
         }
         drop(inner);
-        Some(Lease::new(Arc::clone(self), worker, function.clone(), is_entry))
-    }
-
-    /// A place on the worker of an invocation, to follow it, unless that would take more than its share of the worker.
-    pub(crate) fn lease_behind(self: &Arc<Self>, begun: &Begun, function: &FunctionName) -> Option<Lease> {
-        let mut inner = self.lock();
-        let pool = inner.pools.get(function)?;
-        let worker = Arc::clone(pool.iter().find(|worker| worker.carries(begun))?);
-        let max = inner.topology.functions.get(function).map_or(0, |declared| declared.concurrency_max);
-        let running = inner.running.entry(function.clone()).or_default();
-        if *running >= (max / AHEAD_SHARE) as usize || !worker.has_credit_ahead() {
-            return None;
-        }
-        *running += 1;
-        worker.enter(true);
-        drop(inner);
-        Some(Lease::new(Arc::clone(self), worker, function.clone(), true))
+        Lease::new(Arc::clone(self), worker, function.clone(), is_entry)
     }
 
     fn give_back(&self, worker: &Worker, function: &FunctionName, is_entry: bool) {

@@ -32,6 +32,8 @@ pub const BEAT: Duration = Duration::from_secs(1);
 pub const MEMBER_DEAD_AFTER: Duration = Duration::from_secs(5);
 /// The row of a member that gave no sign of life for so many times that long is removed.
 const REMOVED_AFTER: u32 = 12;
+/// How long a runtime that has just been started may wait for its workers before it owns something.
+const COLD_TIME_MAX: Duration = Duration::from_secs(10);
 /// Longest wait for the store in one beat.
 const STORE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Version of the rows and of all formats that members have to agree on.
@@ -62,7 +64,7 @@ pub struct Member {
     pub address: String,
     /// Version of the program.
     pub version: String,
-    /// It takes nothing new.
+    /// It takes nothing new, because it stops or has only begun.
     pub draining: bool,
     /// Grows with each beat.
     pub beat: u64,
@@ -77,16 +79,22 @@ pub(crate) struct Settings {
     pub(crate) slots: SlotCount,
 }
 
+/// Whether a runtime that has just been started can run flows.
+pub(crate) type Warm = Box<dyn Fn() -> bool + Send + Sync>;
+
 /// The membership of this runtime.
 pub(crate) struct Membership<S: Store> {
     store: S,
     settings: Settings,
     peers: Arc<Peers>,
+    warm: Warm,
     state: Mutex<State>,
 }
 
 struct State {
     me: Member,
+    /// Until when it waits to be warm before it owns anything.
+    cold_until: Option<Instant>,
     /// It has left: no more beats.
     gone: bool,
     others: BTreeMap<MemberId, Seen>,
@@ -105,10 +113,20 @@ struct Seen {
 }
 
 impl<S: Store> Membership<S> {
-    /// Becomes a member. Fails if a live member has formats that this version does not know.
-    pub(crate) async fn join(store: S, settings: Settings, me: Member, peers: Arc<Peers>) -> Result<Arc<Self>, Error> {
-        let state = State { me, gone: false, others: BTreeMap::new(), looked: Instant::now(), revision: 0 };
-        let membership = Self { store, settings, peers, state: Mutex::new(state) };
+    /// Becomes a member, which owns nothing before it is warm. Fails if a live member has formats that this version does
+    /// not know.
+    pub(crate) async fn join(
+        store: S,
+        settings: Settings,
+        mut me: Member,
+        peers: Arc<Peers>,
+        warm: Warm,
+    ) -> Result<Arc<Self>, Error> {
+        let looked = Instant::now();
+        me.draining = !warm();
+        let cold_until = me.draining.then_some(looked + COLD_TIME_MAX);
+        let state = State { me, cold_until, gone: false, others: BTreeMap::new(), looked, revision: 0 };
+        let membership = Self { store, settings, peers, warm, state: Mutex::new(state) };
         membership.refuse_strangers().await?;
         let mut state = membership.state.lock().await;
         membership.write(&mut state).await?;
@@ -127,8 +145,12 @@ impl<S: Store> Membership<S> {
                 () = tokio::time::sleep(self.settings.beat) => false,
             };
             let mut state = self.state.lock().await;
+            let is_warm = state.cold_until.is_some_and(|until| Instant::now() >= until || (self.warm)());
+            if is_warm {
+                (state.cold_until, state.me.draining) = (None, false);
+            }
             let round = async {
-                if !poked {
+                if !poked || is_warm {
                     self.write(&mut state).await?;
                 }
                 self.look(&mut state).await
@@ -149,7 +171,7 @@ impl<S: Store> Membership<S> {
     /// Tells the others that this one takes nothing new. They take over as soon as they see it.
     pub(crate) async fn drain(&self) {
         let mut state = self.state.lock().await;
-        state.me.draining = true;
+        (state.cold_until, state.me.draining) = (None, true);
         self.tell(&mut state).await;
     }
 

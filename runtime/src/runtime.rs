@@ -314,7 +314,10 @@ impl<S: Store> Runtime<S> {
         if let Some(listener) = shared.listener {
             tasks::spawn(TaskKind::Server, serve::listen(self.clone(), listener, engine.stop.clone()));
         }
-        let membership = Membership::join(engine.store.clone(), settings, me, Arc::clone(&engine.peers)).await;
+        let weak = Arc::downgrade(engine);
+        let warm = Box::new(move || weak.upgrade().is_none_or(|engine| Self { engine }.has_workers()));
+        let (store, peers) = (engine.store.clone(), Arc::clone(&engine.peers));
+        let membership = Membership::join(store, settings, me, peers, warm).await;
         let membership = membership.inspect_err(|_| engine.stop.cancel())?;
         tasks::spawn(TaskKind::Members, Arc::clone(&membership).run(engine.stop.clone()));
         // Nobody else sets it.

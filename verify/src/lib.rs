@@ -5,10 +5,12 @@
 //! | [`history`] | list-append histories, and the checker that finds cycles in them |
 //! | [`program`] | random programs: what a request does, and the functions that do it |
 //! | [`model`] | what each outcome of a program may have left |
+//! | `jobs` | what clients do with each request, and what they make of the answers |
 //! | [`world`] | a whole runtime in one deterministic thread, with faults and crashes from a seed |
 //! | [`process`] | the same programs against real processes, with kill -9 |
 
 pub mod history;
+mod jobs;
 pub mod model;
 pub mod process;
 pub mod program;

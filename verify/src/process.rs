@@ -172,20 +172,6 @@ impl Load {
             Self::Histories(histories) => Ok(histories.probe().await),
         }
     }
-
-    fn known(&self) -> usize {
-        match self {
-            Self::Programs(clients) => clients.known(),
-            Self::Histories(histories) => histories.known(),
-        }
-    }
-
-    fn waiting(&self) -> Vec<String> {
-        match self {
-            Self::Programs(clients) => clients.waiting(),
-            Self::Histories(histories) => histories.waiting(),
-        }
-    }
 }
 
 /// A run that is under way.
@@ -214,7 +200,7 @@ pub async fn run(programs: &Programs, kind: Kind, plan: &Plan) -> anyhow::Result
             let cast = Cast::of(plan.seed, plan.seconds);
             journal.note(&format!("{cast:?}"));
             let site = Site::new(programs, &cast.application, &journal)?;
-            let clients = Clients::new(&cast, site.web(), SmallRng::from_rng(&mut random))?;
+            let clients = Clients::new(&cast.habits, site.web(), SmallRng::from_rng(&mut random))?;
             (site, Load::Programs(Arc::new(clients)))
         }
         Kind::Histories => {
@@ -282,7 +268,7 @@ impl Run {
 
     /// Waits until clients know everything.
     async fn converge(&mut self, clients: &mut JoinSet<()>) -> anyhow::Result<()> {
-        let mut last = (self.load.known(), Instant::now());
+        let mut last = (self.journal.known(), Instant::now());
         loop {
             while let Some(ended) = clients.try_join_next() {
                 ended.context("a client failed")?;
@@ -291,11 +277,11 @@ impl Run {
                 return Ok(());
             }
             self.site.check()?;
-            if self.load.known() != last.0 {
-                last = (self.load.known(), Instant::now());
+            if self.journal.known() != last.0 {
+                last = (self.journal.known(), Instant::now());
             }
             if last.1.elapsed() > CONVERGENCE_MAX {
-                let waiting = self.load.waiting();
+                let waiting = self.journal.waiting();
                 bail!("no client learned anything for {CONVERGENCE_MAX:?}; they wait for {waiting:?}");
             }
             sleep(LOOK_EVERY).await;
@@ -321,7 +307,7 @@ impl Run {
             self.site.ready().await?;
         };
         let (asked, samples) = (clients.asked(self.site.lives()), std::mem::take(&mut self.samples));
-        let history = History { asked, samples, end, workers_lost: true, had_rivals: false };
+        let history = History { asked, samples, end, workers_lost: true, had_rivals: false, keeps_lanes: true };
         let judged = tokio::task::spawn_blocking(move || judge(&history)).await.context("the judge failed")?;
         verdict.violations = judged.violations;
         verdict.violations_found = judged.violations_found;

@@ -14,6 +14,7 @@
 //! | --- | --- |
 //! | [`plan`] | what a world is made of, from a seed |
 //! | [`client`] | who sends requests, and repeats, changes and cancels them |
+//! | [`network`] | simulated streams between runtimes: slow, cut, parted |
 //! | [`workers`] | simulated links to functions: slow, cut, frozen, or full of nonsense |
 //! | [`trace`] | what happened, to be compared and shown |
 
@@ -30,21 +31,25 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
 use tandem_runtime::clock::Clock;
+use tandem_runtime::members;
 use tandem_runtime::metrics::Metrics;
+use tandem_runtime::peers::PeerOptions;
 use tandem_runtime::runtime::{Options, Runtime};
 use tandem_store::simulated::{CrashPoint, FaultCounts, Faults, SimulatedDisk, SimulatedStore};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::model::judge::{History, Sample, Verdict, judge};
 use crate::model::observed::Observed;
 
 use client::{Client, Clients};
+use network::Network;
 use plan::{LifeEnds, Plan};
 use trace::Trace;
 use workers::Workers;
 
 mod alarms;
 pub mod client;
+pub mod network;
 pub mod plan;
 pub mod trace;
 pub mod workers;
@@ -195,30 +200,47 @@ impl<'a> World<'a> {
         let ends = self.plan.lives.get(self.lives - 1).copied().filter(|_| !is_calm).unwrap_or(LifeEnds::Never);
         let workers = Workers::new(self.plan, &self.trace, random.random());
         let has_rival = !is_calm && self.lives <= self.plan.rival_lives;
+        let network = Network::new(self.plan, &self.trace, self.plan.seed.wrapping_add(seed));
         let mut processes = Vec::new();
-        for _ in 0..if has_rival { 2 } else { 1 } {
+        for number in 0..if has_rival { 2 } else { self.plan.pods } {
             let store = self.disk.open(if is_calm { Faults::none() } else { self.plan.faults });
             if let LifeEnds::AtOperation(number, point) = ends {
                 store.crash_at(number, point);
             }
-            match self.start(store, &workers, random.random()).await {
-                Ok(process) => processes.push(process),
-                Err(ended) => return ended,
+            let peers = (self.plan.pods > 1).then(|| peer_options(&network, number));
+            match self.start(store, &workers, peers, random.random()).await {
+                Ok(process) => {
+                    network.add(number, process.runtime.clone());
+                    processes.push(process);
+                }
+                Err(ended) => {
+                    network.end();
+                    return ended;
+                }
             }
         }
         if has_rival {
             self.trace.tick("rivals", "two processes work on the store");
         }
-        self.lived(&processes, &workers, ends, random).await
+        let ended = self.lived(&processes, &workers, &network, ends, random).await;
+        // They know the network, and it knows them.
+        network.end();
+        ended
     }
 
-    async fn start(&self, store: SimulatedStore, workers: &Workers, seed: u64) -> Result<Process, Ended> {
+    async fn start(
+        &self,
+        store: SimulatedStore,
+        workers: &Workers,
+        peers: Option<PeerOptions>,
+        seed: u64,
+    ) -> Result<Process, Ended> {
         let options = Options {
             clock: Arc::new(StoreClock(store.clone())),
             metrics: Metrics::new(),
             dial: Arc::new(workers.clone()),
             seed: Some(seed),
-            peers: None,
+            peers,
         };
         let started = tokio::select! {
             biased;
@@ -238,12 +260,21 @@ impl<'a> World<'a> {
         }
     }
 
-    async fn lived(&mut self, processes: &[Process], workers: &Workers, ends: LifeEnds, mut random: SmallRng) -> Ended {
+    async fn lived(
+        &mut self,
+        processes: &[Process],
+        workers: &Workers,
+        network: &Network,
+        ends: LifeEnds,
+        mut random: SmallRng,
+    ) -> Ended {
         let (plan, base_ms, disk, trace, clients) = (self.plan, self.base_ms, &self.disk, &self.trace, &self.clients);
         let looks = looks(plan, disk, trace, &mut self.samples, SmallRng::from_rng(&mut random));
         let trouble = workers.trouble(plan, base_ms, SmallRng::from_rng(&mut random));
         let routers: Vec<Router> = processes.iter().map(|process| process.router.clone()).collect();
-        let has_rival = processes.len() > 1;
+        let has_rival = processes.len() > 1 && plan.pods == 1;
+        let parted = network.trouble(plan, base_ms);
+        let stops = stops(plan, base_ms, processes, trace);
         let done = async {
             let mut running: FuturesUnordered<_> =
                 clients.all().iter().map(|client: &Client| client.run(clients, &routers)).collect();
@@ -264,7 +295,10 @@ impl<'a> World<'a> {
             ended = done => ended,
             () = rivals_end => gone(trace, "rivals-end"),
             stuck = watchdog(plan, clients, trace) => Ended::Stuck(stuck),
-            never = async { tokio::join!(calm(plan, base_ms, processes, workers, trace), looks, trouble).0 } => match never {},
+            never = async {
+                let calm = calm(plan, base_ms, processes, workers, network, trace);
+                tokio::join!(calm, looks, trouble, parted, stops).0
+            } => match never {},
         }
     }
 
@@ -277,7 +311,8 @@ impl<'a> World<'a> {
             samples: std::mem::take(&mut self.samples),
             end: Observed::default(),
             workers_lost: true,
-            had_rivals: self.plan.rival_lives > 0,
+            had_rivals: self.plan.rival_lives > 0 || self.plan.pods > 1,
+            keeps_lanes: self.plan.rival_lives == 0,
         }
     }
 }
@@ -308,13 +343,46 @@ async fn death(ends: LifeEnds, processes: &[Process], trace: &Trace) {
     }
 }
 
+/// How a runtime of several is reached.
+fn peer_options(network: &Network, number: usize) -> PeerOptions {
+    PeerOptions {
+        name: Some(format!("pod-{number}")),
+        address: network::address(number),
+        listener: None,
+        dial: network.of(number),
+        beat: members::BEAT,
+        dead_after: members::MEMBER_DEAD_AFTER,
+        linger: STOP_GRACE,
+    }
+}
+
+/// Tells all runtimes but the first to stop, when the plan says so.
+async fn stops(plan: &Plan, base_ms: u64, processes: &[Process], trace: &Trace) -> Infallible {
+    let began = Instant::now();
+    let ahead = plan.stops.iter().filter(|at_ms| **at_ms >= base_ms);
+    for (at_ms, process) in ahead.zip(processes.iter().skip(1)) {
+        sleep_until(began + Duration::from_millis(at_ms - base_ms)).await;
+        trace.tick("pod-stopped", "");
+        process.runtime.shut_down(2 * STOP_GRACE).await;
+    }
+    std::future::pending().await
+}
+
 /// Lets nothing go wrong any more from some time on.
-async fn calm(plan: &Plan, base_ms: u64, processes: &[Process], workers: &Workers, trace: &Trace) -> Infallible {
+async fn calm(
+    plan: &Plan,
+    base_ms: u64,
+    processes: &[Process],
+    workers: &Workers,
+    network: &Network,
+    trace: &Trace,
+) -> Infallible {
     sleep(Duration::from_millis(plan.calm_after_ms.saturating_sub(base_ms))).await;
     for process in processes {
         process.store.set_faults(Faults::none());
     }
     workers.calm();
+    network.calm();
     trace.note("calm");
     std::future::pending().await
 }

@@ -97,6 +97,11 @@ fn everything_happens_sometimes() {
         "worker-froze",
         "worker-nonsense",
         "dial-refused",
+        "peer-dialled",
+        "peer-refused",
+        "peer-cut",
+        "peer-parted",
+        "pod-stopped",
         "duplicate",
         "other-body",
         "cancel-confirmed",
@@ -145,5 +150,14 @@ fn a_world_that_is_stuck_is_noticed() {
 fn quiet(seed: u64) -> Plan {
     let shape = Shape { keys: 2, scans: false, bad_code: false, sends: false, sleep_ms_max: 1 };
     let plan = Plan { faults: Faults::none(), lives: Vec::new(), trouble: Vec::new(), shape, ..Plan::of(seed) };
-    Plan { clients: 2, requests: 3, calm_after_ms: 1_000, tricks_percent: 0, rival_lives: 0, attempts_max: 10, ..plan }
+    Plan {
+        clients: 2,
+        requests: 3,
+        calm_after_ms: 1_000,
+        tricks_percent: 0,
+        rival_lives: 0,
+        pods: 1,
+        attempts_max: 10,
+        ..plan
+    }
 }

@@ -14,16 +14,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use tandem_model::ids::StateName;
 use tandem_model::mechanism::{Mechanism, works};
-use tandem_model::topology::{Handler, Isolation, Topology};
+use tandem_model::topology::Isolation;
 use tandem_store::Store;
-use tokio::time::{Instant, timeout};
-use tracing::Span;
+use tokio::time::timeout;
 
 use super::Flow;
-use crate::engine::Engine;
-use crate::host::{Begun, Event, Invocation, Lease, Session};
+use super::call::{declared, invocation};
+use crate::host::{Begun, Event, Lease, Session};
 use crate::metrics::RanAhead;
-use crate::telemetry;
 use crate::turns::{Held, Place};
 
 /// Longest wait, once a flow has its turn, to hear what its run ahead began with.
@@ -66,17 +64,8 @@ impl<S: Store> Flow<S> {
             return None;
         }
         let lease = self.engine.host.lease_behind(begun, &request.instance.function)?;
-        let invocation = Invocation {
-            flow: request.flow.to_string(),
-            instance: request.instance.clone(),
-            handler: request.handler.clone(),
-            payload: request.payload.clone(),
-            attempt: 1,
-            deadline: (self.accepted + request.deadline).saturating_duration_since(Instant::now()),
-            traceparent: telemetry::outgoing(&Span::current(), request).unwrap_or_default(),
-            states: Vec::new(),
-            read_only: false,
-        };
+        let deadline = self.accepted + request.deadline;
+        let invocation = invocation(request, deadline, &request.instance, &request.handler, request.payload.clone());
         let session = lease.invoke_behind(invocation, begun).await?;
         self.engine.metrics.invocation(&request.instance.function);
         if let Some(begun) = session.begun() {
@@ -98,20 +87,4 @@ impl RunAhead {
             && began.iter().zip(states).all(|(began, (name, value))| began.0 == name.as_str() && began.1 == *value);
         if same || !works(Mechanism::AheadCompared) { Ok(self) } else { Err(RanAhead::Dropped) }
     }
-}
-
-/// What is known of a handler: by its resource, else by its worker.
-pub(super) fn declared<S: Store>(
-    engine: &Engine<S>,
-    topology: &Topology,
-    function: &tandem_model::ids::FunctionName,
-    handler: &tandem_model::ids::HandlerName,
-) -> Handler {
-    let pinned = topology.functions.get(function).and_then(|function| function.handlers.as_ref());
-    if let Some(found) = pinned.and_then(|handlers| handlers.get(handler)) {
-        return found.clone();
-    }
-    let told = engine.host.interface(function);
-    let isolation = told.and_then(|interface| interface.handlers.get(handler).copied().flatten());
-    Handler { isolation: isolation.unwrap_or_default(), timeout_ms: None }
 }

@@ -161,14 +161,9 @@ impl<'a, S: Store> Attempt<'a, S> {
         self.traced().of(&self.tree())
     }
 
-    /// The instances called so far.
-    pub(super) fn footprint(&self) -> Vec<Instance> {
-        self.tree().footprint()
-    }
-
-    /// What was read.
-    pub(super) fn into_reads(self) -> ReadSet {
-        self.reads.into_inner()
+    /// What was read, and what was called.
+    pub(super) fn into_parts(self) -> (ReadSet, Tree) {
+        (self.reads.into_inner(), self.tree.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn call_began(&self, call: CallId) {

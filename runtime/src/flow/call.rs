@@ -7,20 +7,22 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tandem_model::flow::{CallId, Turn};
-use tandem_model::ids::{HandlerName, Instance, Payload, Reason, StateName};
+use tandem_model::ids::{FunctionName, HandlerName, Instance, Payload, Reason, StateName};
 use tandem_model::limits::DETAIL_BYTES_MAX;
 use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::outcome::{CallStatus, Cause};
-use tandem_model::topology::Isolation;
+use tandem_model::request::Request;
+use tandem_model::topology::{Handler, Isolation, Topology};
 use tandem_proto::MESSAGE_BYTES_MAX;
 use tandem_store::Store;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span, info_span};
 
-use super::ahead::{RunAhead, declared};
+use super::ahead::RunAhead;
 use super::attempt::{Attempt, Broken, CallEnd, CallFuture};
 use super::reads::MapRead;
+use crate::engine::Engine;
 use crate::host::{Answer, EVENTS_QUEUED_MAX, Event, Finished, Invocation, Lease, Session};
 use crate::metrics::RanAhead;
 use crate::partition::ReadSet;
@@ -109,7 +111,8 @@ impl<S: Store> Attempt<'_, S> {
             let lease = self.engine.host.lease(&instance.function, call == CallId::ENTRY).await;
             let states = self.prefetch(call, &instance, lease.interface()).await?;
             check_message(&instance, payload.bytes.len(), &states)?;
-            let session = lease.invoke(self.invocation(&instance, &handler, payload, states, read_only)).await;
+            let first = invocation(self.request, self.deadline, &instance, &handler, payload);
+            let session = lease.invoke(Invocation { attempt: self.number, states, read_only, ..first }).await;
             self.engine.metrics.invocation(&instance.function);
             (lease, session)
         };
@@ -162,27 +165,6 @@ impl<S: Store> Attempt<'_, S> {
         self.held.try_take(instance).await;
         let reads = self.reads.lock().await;
         self.view.extend(&reads).map_err(Broken::Stale)
-    }
-
-    fn invocation(
-        &self,
-        instance: &Instance,
-        handler: &HandlerName,
-        payload: Payload,
-        states: Vec<(StateName, Option<Bytes>)>,
-        read_only: bool,
-    ) -> Invocation {
-        Invocation {
-            flow: self.request.flow.to_string(),
-            instance: instance.clone(),
-            handler: handler.clone(),
-            payload,
-            attempt: self.number,
-            deadline: self.deadline.saturating_duration_since(Instant::now()),
-            traceparent: telemetry::outgoing(&Span::current(), self.request).unwrap_or_default(),
-            states,
-            read_only,
-        }
     }
 
     /// Does what user code asks for, until it ends.
@@ -314,6 +296,43 @@ impl<S: Store> Attempt<'_, S> {
                 }
             }
         }
+    }
+}
+
+/// What is known of a handler: by its resource, else by its worker.
+pub(super) fn declared<S: Store>(
+    engine: &Engine<S>,
+    topology: &Topology,
+    function: &FunctionName,
+    handler: &HandlerName,
+) -> Handler {
+    let pinned = topology.functions.get(function).and_then(|function| function.handlers.as_ref());
+    if let Some(found) = pinned.and_then(|handlers| handlers.get(handler)) {
+        return found.clone();
+    }
+    let told = engine.host.interface(function);
+    let isolation = told.and_then(|interface| interface.handlers.get(handler).copied().flatten());
+    Handler { isolation: isolation.unwrap_or_default(), timeout_ms: None }
+}
+
+/// The first attempt of a call of a flow, without states; it may write.
+pub(super) fn invocation(
+    request: &Request,
+    deadline: Instant,
+    instance: &Instance,
+    handler: &HandlerName,
+    payload: Payload,
+) -> Invocation {
+    Invocation {
+        flow: request.flow.to_string(),
+        instance: instance.clone(),
+        handler: handler.clone(),
+        payload,
+        attempt: 1,
+        deadline: deadline.saturating_duration_since(Instant::now()),
+        traceparent: telemetry::outgoing(&Span::current(), request).unwrap_or_default(),
+        states: Vec::new(),
+        read_only: false,
     }
 }
 

@@ -8,15 +8,14 @@ use tandem_model::ids::FunctionName;
 use tandem_model::topology::{Endpoint, Protocol};
 use tandem_proto::function::v1alpha1 as wire;
 use tandem_proto::{FUNCTION_PROTOCOL_VERSION_MAX, FUNCTION_PROTOCOL_VERSION_MIN};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::http::HttpWorker;
-use super::link::{Link, Nonsense, batches};
+use super::link::{Link, Nonsense};
 use super::worker::{Transport, Worker};
-use super::{FRAMES_QUEUED_MAX, Host, welcome};
+use super::{Host, frames, welcome};
 use crate::dial::Incoming;
 use crate::metrics::WorkerDrop;
 use crate::tasks::{self, TaskKind};
@@ -132,13 +131,10 @@ async fn run_once(
     run_link(host, functions, frames, incoming, stop).await
 }
 
-type Dialled = (mpsc::Sender<wire::RuntimeFrame>, Incoming);
-
-async fn dial(host: &Host, endpoint: &Endpoint) -> Result<Dialled, Ended> {
-    let (frames, queued) = mpsc::channel(FRAMES_QUEUED_MAX);
-    // The queue is new, so there is room.
-    let _ = frames.try_send(hello());
-    let incoming = host.dial.attach(endpoint, batches(queued)).await.map_err(Ended::Unreachable)?;
+async fn dial(host: &Host, endpoint: &Endpoint) -> Result<(frames::Sender, Incoming), Ended> {
+    let (frames, queued) = frames::queue();
+    frames.push_now(hello());
+    let incoming = host.dial.attach(endpoint, queued.batches()).await.map_err(Ended::Unreachable)?;
     Ok((frames, incoming))
 }
 
@@ -146,7 +142,7 @@ async fn dial(host: &Host, endpoint: &Endpoint) -> Result<Dialled, Ended> {
 pub(super) async fn run_link(
     host: &Arc<Host>,
     functions: &[FunctionName],
-    frames: mpsc::Sender<wire::RuntimeFrame>,
+    frames: frames::Sender,
     incoming: impl Stream<Item = Result<wire::AttachResponse, tonic::Status>> + Unpin,
     stop: &CancellationToken,
 ) -> Result<(), Ended> {
@@ -220,11 +216,11 @@ fn split_welcome(
     }
 }
 
-fn hello() -> wire::RuntimeFrame {
+fn hello() -> wire::runtime_frame::Frame {
     let hello = wire::Hello {
         version_min: FUNCTION_PROTOCOL_VERSION_MIN,
         version_max: FUNCTION_PROTOCOL_VERSION_MAX,
         runtime: concat!("tandem-runtime/", env!("CARGO_PKG_VERSION")).to_owned(),
     };
-    wire::RuntimeFrame { frame: Some(wire::runtime_frame::Frame::Hello(hello)) }
+    wire::runtime_frame::Frame::Hello(hello)
 }

@@ -9,11 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use bytes::Bytes;
 use tandem_model::ids::Payload;
 use tandem_proto::function::v1alpha1 as wire;
-use tokio::sync::mpsc;
 
-use super::{Answer, Effect, Event, Finished, Invocation, ReadWhat, Rejection, events};
-use crate::batch;
-use crate::dial::Outgoing;
+use super::{Answer, Effect, Event, Finished, Invocation, ReadWhat, Rejection, events, frames};
 
 /// Cancelled invocations whose late answers are still recognised as such.
 const CANCELLED_MAX: usize = 16_384;
@@ -30,7 +27,7 @@ pub(super) struct Nonsense(pub(super) String);
 /// The runtime's side of one stream.
 #[derive(Debug)]
 pub(super) struct Link {
-    frames: mpsc::Sender<wire::RuntimeFrame>,
+    frames: frames::Sender,
     /// The worker knows how to run an invocation behind another.
     follows: bool,
     sessions: Mutex<Sessions>,
@@ -73,7 +70,7 @@ pub(crate) struct Begun {
 
 impl Link {
     /// A link that writes to `frames`, to a worker that understands `follows` or not.
-    pub(super) fn new(frames: mpsc::Sender<wire::RuntimeFrame>, follows: bool) -> Arc<Self> {
+    pub(super) fn new(frames: frames::Sender, follows: bool) -> Arc<Self> {
         Arc::new(Self { frames, follows, sessions: Mutex::default() })
     }
 
@@ -87,32 +84,27 @@ impl Link {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts an invocation, perhaps behind another one of this link.
+    /// Starts an invocation, perhaps behind another one of this link. Dropped before there is room for it, it leaves
+    /// nothing behind.
     pub(super) async fn start(
         self: &Arc<Self>,
         invocation: Invocation,
         behind: Option<&Begun>,
     ) -> (SessionHandle, events::Receiver) {
+        let room = self.frames.room().await;
         let (events, receiver) = events::queue();
         let id = self.lock().open(events, behind.is_some());
         let frame = wire::Invoke { follows: behind.map(|begun| begun.id), ..invoke_frame(id, invocation) };
-        self.send(wire::runtime_frame::Frame::Invoke(frame)).await;
+        self.frames.push(room, wire::runtime_frame::Frame::Invoke(frame));
         let ahead = behind.map_or(0, |begun| begun.ahead + 1);
         (SessionHandle { link: Arc::clone(self), id, ahead }, receiver)
     }
 
-    async fn send(&self, frame: wire::runtime_frame::Frame) {
-        // A closed stream has ended, or is about to end, all its sessions.
-        let _ = self.frames.send(wire::RuntimeFrame { frame: Some(frame) }).await;
-    }
-
-    fn cancel_if(&self, ended: bool, invocation_id: u64) {
-        if ended {
-            let cancel = wire::Cancel { invocation_id, reason: "the flow ended".to_owned() };
-            let frame = wire::RuntimeFrame { frame: Some(wire::runtime_frame::Frame::Cancel(cancel)) };
-            // A full queue loses the hint; what the worker still sends is ignored all the same.
-            let _ = self.frames.try_send(frame);
-        }
+    /// Tells the worker that nobody wants an invocation any more. Code that waits for an answer would wait for ever if it
+    /// were not told, so it is told however full the queue is: once for an invocation, of which only so many are open.
+    fn cancel(&self, invocation_id: u64) {
+        let cancel = wire::Cancel { invocation_id, reason: "the flow ended".to_owned() };
+        self.frames.push_now(wire::runtime_frame::Frame::Cancel(cancel));
     }
 
     /// Ends all invocations and every later one.
@@ -126,6 +118,8 @@ impl Link {
             // A full queue closes without a last word, which counts as flooded.
             let _ = open.events.send(Event::Lost(why.to_owned()));
         }
+        drop(sessions);
+        self.frames.close();
     }
 
     /// Takes one frame of the worker. Credit is given back for the caller to add.
@@ -142,13 +136,17 @@ impl Link {
                 let (invocation, id) = (call.invocation_id, call.call_id);
                 let once = |open: &mut Open| has_begun(open).and_then(|()| once(&mut open.calls, id, "call"));
                 let flooded = self.lock().deliver(invocation, call_event(call), once, false)?;
-                self.cancel_if(flooded, invocation);
+                if flooded {
+                    self.cancel(invocation);
+                }
             }
             Some(Frame::Read(read)) => {
                 let (invocation, id) = (read.invocation_id, read.read_id);
                 let once = |open: &mut Open| has_begun(open).and_then(|()| once(&mut open.reads, id, "read"));
                 let flooded = self.lock().deliver(invocation, read_event(read)?, once, false)?;
-                self.cancel_if(flooded, invocation);
+                if flooded {
+                    self.cancel(invocation);
+                }
             }
             Some(Frame::Began(began)) => {
                 let states = began.states.into_iter().map(|state| (state.state, state.value)).collect();
@@ -236,7 +234,8 @@ impl SessionHandle {
     }
 
     pub(super) async fn answer(&self, answer: Answer) {
-        self.link.send(answer_frame(self.id, answer)).await;
+        let room = self.link.frames.room().await;
+        self.link.frames.push(room, answer_frame(self.id, answer));
     }
 }
 
@@ -248,13 +247,8 @@ impl Drop for SessionHandle {
         }
         sessions.note_cancelled(self.id);
         drop(sessions);
-        self.link.cancel_if(true, self.id);
+        self.link.cancel(self.id);
     }
-}
-
-/// Puts frames into messages.
-pub(super) fn batches(frames: mpsc::Receiver<wire::RuntimeFrame>) -> Outgoing {
-    batch::batches(frames, |frames| wire::AttachRequest { frames })
 }
 
 fn invoke_frame(invocation_id: u64, invocation: Invocation) -> wire::Invoke {
@@ -360,5 +354,95 @@ fn effect_of(effect: wire::effect::Effect) -> Effect {
             delay_ms: send.delay_ms,
         },
         wire::effect::Effect::Emit(emit) => Effect::Emit { egress: emit.egress, payload: emit.payload },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::{FutureExt, StreamExt};
+    use tandem_model::ids::Instance;
+    use wire::runtime_frame::Frame;
+
+    use super::*;
+
+    fn invocation() -> Invocation {
+        Invocation {
+            flow: String::new(),
+            instance: Instance::parse("node", "a").unwrap(),
+            handler: "run".parse().unwrap(),
+            payload: Payload::json(Bytes::new()),
+            attempt: 1,
+            deadline: Duration::ZERO,
+            traceparent: String::new(),
+            states: Vec::new(),
+            read_only: false,
+        }
+    }
+
+    type Started = Vec<(SessionHandle, events::Receiver)>;
+
+    /// As many invocations as a link takes that nobody empties. Not in a task of tokio, which would let a start wait now and
+    /// then although there is room.
+    fn start_all(link: &Arc<Link>) -> Started {
+        std::iter::from_fn(|| link.start(invocation(), None).now_or_never()).collect()
+    }
+
+    fn frame_ids(messages: Vec<wire::AttachRequest>) -> (Vec<u64>, Vec<u64>) {
+        let frames = messages.into_iter().flat_map(|message| message.frames).filter_map(|frame| frame.frame);
+        let (mut invoked, mut cancelled) = (Vec::new(), Vec::new());
+        for frame in frames {
+            match frame {
+                Frame::Invoke(invoke) => invoked.push(invoke.invocation_id),
+                Frame::Cancel(cancel) => {
+                    assert!(invoked.contains(&cancel.invocation_id), "a cancel before its invocation");
+                    cancelled.push(cancel.invocation_id);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        (invoked, cancelled)
+    }
+
+    // To see it fail: send cancels as other frames are sent, and drop those for which there is no room.
+    #[test]
+    fn every_invocation_that_was_dropped_is_cancelled_however_full_the_queue() {
+        let (frames, queued) = frames::queue();
+        let link = Link::new(frames, false);
+        let started = start_all(&link);
+        let ids: Vec<u64> = started.iter().map(|(handle, _)| handle.id).collect();
+        drop(started);
+        drop(link);
+        let (invoked, cancelled) = frame_ids(queued.batches().collect().now_or_never().unwrap());
+        assert_eq!((&invoked, &cancelled), (&ids, &ids));
+    }
+
+    // To see it fail: open the session before there is room for its frame.
+    #[test]
+    fn an_invocation_that_was_dropped_before_there_was_room_never_was() {
+        let (frames, queued) = frames::queue();
+        let link = Link::new(frames, false);
+        let started = start_all(&link);
+        assert!(link.start(invocation(), None).now_or_never().is_none(), "there is no room");
+        assert_eq!(link.lock().open.len(), started.len());
+        drop(started);
+        assert!(link.lock().open.is_empty());
+        drop(link);
+        let (invoked, cancelled) = frame_ids(queued.batches().collect().now_or_never().unwrap());
+        assert_eq!(invoked.len(), cancelled.len());
+    }
+
+    // To see it fail: do not close the queue with the link.
+    #[test]
+    fn who_waits_for_room_hears_that_the_link_is_closed() {
+        let (frames, _queued) = frames::queue();
+        let link = Link::new(frames, false);
+        let _started = start_all(&link);
+        let mut waits = Box::pin(link.start(invocation(), None));
+        assert!(waits.as_mut().now_or_never().is_none(), "there is no room");
+        link.close("gone");
+        let (_handle, mut events) = waits.now_or_never().unwrap();
+        assert!(matches!(events.next().now_or_never(), Some(Some(Event::Lost(why))) if why == "gone"));
     }
 }

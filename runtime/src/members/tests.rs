@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tandem_store::memory::MemoryStore;
 
 use super::*;
@@ -25,7 +27,7 @@ impl One {
     async fn join(store: &MemoryStore, id: u64, name: &str) -> Result<Self, Error> {
         let peers = Peers::unconnected(MemberId(id), SlotCount::DEFAULT, Metrics::new());
         let me = member(id, name);
-        let membership = Membership::join(store.clone(), SETTINGS, me, Arc::clone(&peers)).await?;
+        let membership = Membership::join(store.clone(), SETTINGS, me, Arc::clone(&peers), Box::new(|| true)).await?;
         let stop = CancellationToken::new();
         tokio::spawn(Arc::clone(&membership).run(stop.clone()));
         Ok(Self { membership, peers, stop })
@@ -115,6 +117,23 @@ async fn a_runtime_that_is_started_again_takes_the_place_of_its_earlier_run() {
     beats(1).await;
     assert_eq!((one.sees(), again.sees(), again.owns()), (vec![1, 3], vec![1, 3], owned));
     assert_eq!(rows(&store), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_only_begun_owns_nothing_until_it_can_run_flows() {
+    let store = MemoryStore::new();
+    let peers = Peers::unconnected(MemberId(1), SlotCount::DEFAULT, Metrics::new());
+    let warm = Arc::new(AtomicBool::new(false));
+    let look = Arc::clone(&warm);
+    let ready: Warm = Box::new(move || look.load(Ordering::Relaxed));
+    let membership = Membership::join(store, SETTINGS, member(1, "a"), Arc::clone(&peers), ready).await.unwrap();
+    tokio::spawn(membership.run(CancellationToken::new()));
+    let owned = || peers.map().owned_by(MemberId(1));
+    beats(2).await;
+    assert_eq!(owned(), 0);
+    warm.store(true, Ordering::Relaxed);
+    beats(1).await;
+    assert_eq!(owned(), usize::from(PARTITIONS));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** when the stream ends, everybody who waits for something on it hears of it at once.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -55,8 +55,9 @@ struct Inner {
     /// It left a request without a sign for too long; until it gives one, requests run here.
     silent: bool,
     next_call: u64,
-    requests: HashMap<u64, Waiting>,
-    looks: HashMap<u64, (FlowId, oneshot::Sender<Option<Answer>>)>,
+    /// In their order, so that those who wait hear of an end in that order.
+    requests: BTreeMap<u64, Waiting>,
+    looks: BTreeMap<u64, (FlowId, oneshot::Sender<Option<Answer>>)>,
 }
 
 #[derive(Debug)]

@@ -1,27 +1,11 @@
 //! C3: nothing leaves before the commit is durable. C5: an undetermined commit is decided before anyone is answered.
 
-use std::path::Path;
-
 use tandem_model::outcome::Outcome;
 use tandem_store::memory::{Fault, MemoryStore};
 
 use crate::held::HeldStore;
 use crate::script::{PATIENCE, Step, node, point, reached, until};
-use crate::stage::{Stage, embedded, embedded_stage, end_of, ended, result};
-
-/// Copies a directory as it is: what a machine that lost its power would find.
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
+use crate::stage::{Stage, copy, embedded, embedded_stage, end_of, ended, result};
 
 // To see it fail: answer `Sealed::Durable` in `Partition::seal` and never commit (`run_committer`), or leave the
 // released rows out of the transaction.

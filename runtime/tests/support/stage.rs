@@ -93,6 +93,20 @@ pub(crate) fn embedded(directory: &Path) -> EmbeddedStore {
     EmbeddedStore::open(directory, embedded::Options { reserve_bytes: 0, ..embedded::Options::default() }).unwrap()
 }
 
+/// Copies the directory of a store as it is: what the next process would find if this one or its machine ended now.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
 /// A runtime that has a worker.
 pub(crate) struct Stage<S: Store> {
     pub(crate) runtime: Runtime<S>,

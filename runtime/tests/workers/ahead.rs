@@ -146,37 +146,36 @@ async fn two_on_a_line(stage: &Stage<MemoryStore>) {
     }
 }
 
-// To see it fail: let `begun_with` take any states.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_begins_with_other_states_is_asked_again() {
+/// A worker that does this behind an invocation is asked again, and its run ahead is counted under this reason.
+async fn is_asked_again(reason: &str, behind: impl Fn(&mut Peer, &wire::Invoke) + Send + Sync + Clone + 'static) {
     let good = Worker::start().await;
-    let (fake, followers) = fake_line(|peer, invoke| {
-        let id = invoke.invocation_id;
-        peer.send(vec![began(id, "99"), finished_with(id, vec![write("value", None, Some("100"))])]);
-    })
-    .await;
+    let (fake, followers) = fake_line(behind).await;
     let topology = with_node_on(&good, vec![fake.endpoint.clone()]);
     let stage = Stage::of(MemoryStore::new(), Options::default(), topology).await;
     two_on_a_line(&stage).await;
     assert_eq!(stage.value("a").await, Some(2));
-    assert_eq!((followers.load(Ordering::SeqCst), ran_ahead(&stage, "dropped")), (1, 1));
+    assert_eq!((followers.load(Ordering::SeqCst), ran_ahead(&stage, reason)), (1, 1));
+}
+
+// To see it fail: let `begun_with` take any states.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_begins_with_other_states_is_asked_again() {
+    is_asked_again("dropped", |peer, invoke| {
+        let id = invoke.invocation_id;
+        peer.send(vec![began(id, "99"), finished_with(id, vec![write("value", None, Some("100"))])]);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_does_not_know_the_states_is_asked_again() {
-    let good = Worker::start().await;
-    let (fake, followers) = fake_line(|peer, invoke| {
+    is_asked_again("declined", |peer, invoke| {
         let failure = wire::Failure { message: "forgotten".to_owned(), retryable: true };
         let result = Some(wire::finished::Result::Failure(failure));
         let finished = wire::Finished { invocation_id: invoke.invocation_id, result, ..wire::Finished::default() };
         peer.send(vec![WorkerFrame::Finished(finished)]);
     })
     .await;
-    let topology = with_node_on(&good, vec![fake.endpoint.clone()]);
-    let stage = Stage::of(MemoryStore::new(), Options::default(), topology).await;
-    two_on_a_line(&stage).await;
-    assert_eq!(stage.value("a").await, Some(2));
-    assert_eq!((followers.load(Ordering::SeqCst), ran_ahead(&stage, "declined")), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

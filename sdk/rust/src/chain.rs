@@ -78,17 +78,21 @@ impl Tail {
         }
     }
 
-    fn end(&self, states: Option<&States>) -> Option<Box<Next>> {
-        match std::mem::replace(&mut *self.lock(), Behind::Ended(states.cloned())) {
-            Behind::Runs(next) => next,
+    /// Ends the invocation, which leaves these states. Gives what comes behind it, and the states for that.
+    fn end(&self, states: Option<States>) -> Option<(Box<Next>, Option<States>)> {
+        let mut behind = self.lock();
+        let next = match &mut *behind {
+            Behind::Runs(next) => next.take().map(|next| (next, states.clone())),
             Behind::Ended(_) => None,
-        }
+        };
+        *behind = Behind::Ended(states);
+        next
     }
 }
 
 /// Runs an invocation, and what comes behind it.
-pub(crate) async fn run(first: Next) {
-    let mut next = Some(Box::new(first));
+pub(crate) async fn run(first: Box<Next>) {
+    let mut next = Some(first);
     while let Some(current) = next.take() {
         let Next { handler, invocation, abort, tail } = *current;
         let shared = invocation.clone();
@@ -99,11 +103,13 @@ pub(crate) async fn run(first: Next) {
             // Whoever aborted it has answered for it. A flow that was given up changes nothing.
             Err(_) => invocation.states_before(),
         };
-        let states = Some(states).filter(is_carried);
-        next = tail.end(states.as_ref());
-        match states {
-            Some(states) => next.iter().for_each(|follower| follower.invocation.begin(states.clone())),
-            None => next.take().into_iter().for_each(decline),
+        match tail.end(Some(states).filter(is_carried)) {
+            Some((follower, Some(states))) => {
+                follower.invocation.begin(states);
+                next = Some(follower);
+            }
+            Some((follower, None)) => decline(follower),
+            None => {}
         }
     }
 }
@@ -114,7 +120,7 @@ pub(crate) fn decline(first: Box<Next>) {
     while let Some(declined) = next {
         let problem = Error::retryable("the states that the invocation before it left are not known");
         declined.invocation.finish(Err(problem));
-        next = declined.tail.end(None);
+        next = declined.tail.end(None).map(|(next, _)| next);
     }
 }
 

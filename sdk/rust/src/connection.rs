@@ -144,7 +144,7 @@ impl<I> Connection<I> {
                 let invocation = Arc::new(Invocation::new(invoke, fields, self.outgoing_tx.clone()));
                 let (abort, registration) = AbortHandle::new_pair();
                 self.running.insert(id, Running { invocation: invocation.clone(), abort });
-                let next = Next { handler, invocation, abort: registration, tail: self.tails.begin(id) };
+                let next = Box::new(Next { handler, invocation, abort: registration, tail: self.tails.begin(id) });
                 match follows {
                     None => drop(tokio::spawn(chain::run(next))),
                     Some(before) => self.follow(before, next),
@@ -155,8 +155,7 @@ impl<I> Connection<I> {
         Ok(())
     }
 
-    fn follow(&self, before: u64, next: Next) {
-        let next = Box::new(next);
+    fn follow(&self, before: u64, next: Box<Next>) {
         let follow = match self.tails.get(before) {
             Some(tail) => tail.follow(next),
             None => Follow::Declined(next),
@@ -165,7 +164,7 @@ impl<I> Connection<I> {
             Follow::Waits => {}
             Follow::Begins(next, states) => {
                 next.invocation.begin(states);
-                tokio::spawn(chain::run(*next));
+                tokio::spawn(chain::run(next));
             }
             Follow::Declined(next) => chain::decline(next),
         }

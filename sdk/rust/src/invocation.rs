@@ -269,41 +269,37 @@ impl Invocation {
             Some(error) => Err(error),
             None => result,
         };
-        let before = |values: Vec<ValueSlot>| values.into_iter().map(ValueSlot::before).collect();
-        let (finished, states) = match result {
+        let (finished, changes) = match result {
             Ok(output) => {
-                let values = progress.values.clone();
                 let finished = proto::Finished {
                     invocation_id: self.id(),
                     result: Some(proto::finished::Result::Value(output.payload)),
-                    effects: self.effects(progress),
+                    effects: self.effects(&mut progress),
                     content_type: output.content_type,
                 };
                 let bytes = finished.encoded_len();
-                if bytes <= FRAME_BYTES_MAX {
-                    (finished, values.into_iter().map(|slot| slot.bytes).collect())
-                } else {
-                    (self.too_large(bytes), before(values))
-                }
+                if bytes <= FRAME_BYTES_MAX { (finished, true) } else { (self.too_large(bytes), false) }
             }
-            Err(error) => (failed(self.id(), error), before(progress.values)),
+            Err(error) => (failed(self.id(), error), false),
         };
         self.outgoing(Frame::Finished(finished));
-        states
+        let left = |slot: ValueSlot| if changes { slot.bytes } else { slot.before() };
+        progress.values.into_iter().map(left).collect()
     }
 
-    fn effects(&self, progress: Progress) -> Vec<proto::Effect> {
-        let mut effects = progress.released;
+    /// What it changes. The values stay where they are, for whoever comes behind it.
+    fn effects(&self, progress: &mut Progress) -> Vec<proto::Effect> {
+        let mut effects = std::mem::take(&mut progress.released);
         let mut write = |index: usize, entry, value| {
             let write = proto::Write { state: self.state_name(index).to_owned(), entry, value };
             effects.push(proto::Effect { effect: Some(proto::effect::Effect::Write(write)) });
         };
-        for (index, slot) in progress.values.into_iter().enumerate() {
+        for (index, slot) in progress.values.iter().enumerate() {
             if slot.written {
-                write(index, None, slot.bytes);
+                write(index, None, slot.bytes.clone());
             }
         }
-        for (index, entries) in progress.entries.into_iter().enumerate() {
+        for (index, entries) in std::mem::take(&mut progress.entries).into_iter().enumerate() {
             for (entry, value) in entries {
                 write(index, Some(entry), value);
             }

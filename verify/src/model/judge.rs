@@ -91,6 +91,8 @@ pub struct History {
     pub workers_lost: bool,
     /// More than one process worked on the store at a time: then nobody promises an order of messages.
     pub had_rivals: bool,
+    /// Whether messages have to keep their order: not with processes that do not know of each other.
+    pub keeps_lanes: bool,
 }
 
 /// What was found, and how much was looked at.

@@ -1,9 +1,6 @@
 //! List-append histories over HTTP, with kills: what was under way is asked for again until its outcome is known.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -34,8 +31,6 @@ pub(super) struct Histories {
     shape: Shape,
     seed: u64,
     clients: u32,
-    known: AtomicUsize,
-    waiting: Mutex<BTreeMap<usize, String>>,
 }
 
 /// What was found in a history.
@@ -51,20 +46,11 @@ impl Histories {
         let random = &mut SmallRng::seed_from_u64(seed);
         let shape = Shape::of_keys(random.random_range(LISTS));
         let clients = random.random_range(CLIENTS);
-        let (recorder, known, waiting) = (Recorder::default(), AtomicUsize::new(0), Mutex::default());
-        Self { web, recorder, shape, seed, clients, known, waiting }
+        Self { web, recorder: Recorder::default(), shape, seed, clients }
     }
 
     pub(super) fn count(&self) -> usize {
         self.clients as usize
-    }
-
-    pub(super) fn known(&self) -> usize {
-        self.known.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn waiting(&self) -> Vec<String> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// One client: asks until it is time, and learns how everything ended.
@@ -77,7 +63,6 @@ impl Histories {
                 return;
             }
             self.ask(process, &plan).await;
-            self.known.fetch_add(1, Ordering::SeqCst);
         }
     }
 
@@ -86,7 +71,7 @@ impl Histories {
         let number = self.recorder.asked(process, plan);
         let path = format!("/{}/{}/{}", plan.function, plan.handler.name(), plan.entry);
         let (id, payload) = (format!("h-{number}"), Bytes::from(plan.payload()));
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(number, id.clone());
+        self.web.journal.begin(&id);
         let answer = loop {
             if let Some(answer) = self.web.plan(&path, &id, payload.clone()).await {
                 break answer;
@@ -94,7 +79,7 @@ impl Histories {
             self.web.journal.count("sent-again");
             sleep(SEND_AGAIN).await;
         };
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        self.web.journal.end(&id);
         let committed = matches!(answer, Answer::Committed(_));
         if let Err(problem) = plan.transactions(process, (0, 0), &answer) {
             self.web.journal.alarm(format!("{id}: {problem}: {plan:?} was answered with {answer:?}"));

@@ -1,6 +1,6 @@
-//! What happened in a run, in order, from many threads.
+//! What happened in a run, in order, from many threads, and what clients wait for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -21,6 +21,10 @@ pub(super) struct Journal {
 struct State {
     counts: BTreeMap<String, u64>,
     alarms: Vec<String>,
+    /// Requests that clients are at.
+    waiting: BTreeSet<String>,
+    /// How many requests have a known outcome.
+    known: usize,
 }
 
 /// Operations that no fault touched.
@@ -61,6 +65,27 @@ impl Journal {
     /// Counts something that happened.
     pub(super) fn count(&self, kind: &str) {
         *self.lock().counts.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    /// A client begins to ask for something.
+    pub(super) fn begin(&self, id: &str) {
+        self.lock().waiting.insert(id.to_owned());
+    }
+
+    /// It knows what became of it.
+    pub(super) fn end(&self, id: &str) {
+        let mut state = self.lock();
+        state.known += usize::from(state.waiting.remove(id));
+    }
+
+    /// How many requests have a known outcome.
+    pub(super) fn known(&self) -> usize {
+        self.lock().known
+    }
+
+    /// Requests that clients are at.
+    pub(super) fn waiting(&self) -> Vec<String> {
+        self.lock().waiting.iter().cloned().collect()
     }
 
     /// Something that must not be.

@@ -6,11 +6,20 @@ use rand::{Rng, SeedableRng};
 
 use super::site::{Application, Function};
 use super::worker::Protocol;
+use crate::jobs::{Habits, Times};
 use crate::program::generate::Shape;
 use crate::program::{ORDER, OUT};
 
 /// Most requests of one run: the judge keeps the state after each of them.
 const REQUESTS_MAX: usize = 12_000;
+/// When clients do something unusual.
+const TIMES: Times = Times {
+    deadline_ms_max: 1_000,
+    again_ms_max: 300,
+    cancel_ms_max: 100,
+    patience_ms_min: 5,
+    patience_ms_more: 1_000,
+};
 
 /// A run before it begins.
 #[derive(Clone, Debug)]
@@ -35,14 +44,8 @@ impl Plan {
 /// What programs run, and where.
 #[derive(Clone, Debug)]
 pub(super) struct Cast {
-    pub(super) shape: Shape,
-    pub(super) clients: usize,
-    /// Requests of each client at most.
-    pub(super) requests: usize,
-    /// Longest time between two requests of a client.
-    pub(super) think_ms_max: u64,
-    /// How often clients do something unusual with a request.
-    pub(super) tricks_percent: u32,
+    /// How its clients behave, of whose requests there may be more than there is time for.
+    pub(super) habits: Habits,
     pub(super) application: Application,
 }
 
@@ -68,11 +71,14 @@ impl Cast {
         // So many that their requests last to the end.
         let lasting = 2 * clients as u64 * seconds * 1_000 / REQUESTS_MAX as u64;
         Self {
-            shape,
-            clients,
-            requests: REQUESTS_MAX / clients,
-            think_ms_max: lasting.max(think_ms_max),
-            tricks_percent: *[5, 10, 30].choose(random).unwrap_or(&10),
+            habits: Habits {
+                shape,
+                clients,
+                requests: REQUESTS_MAX / clients,
+                think_ms_max: lasting.max(think_ms_max),
+                tricks_percent: *[5, 10, 30].choose(random).unwrap_or(&10),
+                times: TIMES,
+            },
             application: Application {
                 functions: vec![
                     Function {

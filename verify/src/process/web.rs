@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::journal::Journal;
 use crate::history::workload::Answer;
+use crate::jobs::Raw;
 
 /// How long a client waits for one answer at most: longer than any deadline.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
@@ -36,24 +37,6 @@ pub(super) struct Web {
     pub(super) journal: Arc<Journal>,
 }
 
-/// An answer of the ingress, as far as it is looked at.
-#[derive(Debug)]
-pub(super) struct Raw {
-    pub(super) status: StatusCode,
-    pub(super) outcome: Option<Outcome>,
-    pub(super) repeated: bool,
-    pub(super) bytes: Bytes,
-    /// Which runtime answered.
-    pub(super) life: u64,
-}
-
-impl Raw {
-    /// The text, for people.
-    pub(super) fn text(&self) -> String {
-        format!("{} {}", self.status, String::from_utf8_lossy(&self.bytes))
-    }
-}
-
 impl Web {
     /// A way to the runtime that is announced there.
     pub(super) fn new(place: watch::Receiver<Place>, journal: Arc<Journal>) -> Self {
@@ -62,14 +45,14 @@ impl Web {
         Self { client: Client::builder(TokioExecutor::new()).build(connector), place, journal }
     }
 
-    /// Sends something. Nothing if the connection is lost, or nobody answers.
+    /// Sends something. The answer, and which runtime gave it; nothing if the connection is lost, or nobody answers.
     pub(super) async fn call(
         &self,
         method: Method,
         path: &str,
         headers: &[(&str, String)],
         body: Bytes,
-    ) -> Option<Raw> {
+    ) -> Option<(Raw, u64)> {
         let Place { http, life } = self.place.borrow().clone();
         let mut request = Request::builder().method(method).uri(format!("{http}{path}"));
         for (name, value) in headers {
@@ -92,17 +75,14 @@ impl Web {
             return None;
         };
         self.journal.count(&format!("http-{}", parts.status.as_u16()));
-        let repeated = parts.headers.contains_key("tandem-repeated");
-        let outcome = parts.headers.get("tandem-outcome").and_then(|outcome| outcome.to_str().ok());
-        let outcome = outcome.and_then(|outcome| Outcome::ALL.into_iter().find(|known| known.as_str() == outcome));
-        Some(Raw { status: parts.status, outcome, repeated, bytes, life })
+        Some((Raw::new(&parts, bytes), life))
     }
 
     /// Runs a plan of a history: nothing if it has to be sent again.
     pub(super) async fn plan(&self, path: &str, id: &str, payload: Bytes) -> Option<Answer> {
         let calm = self.journal.calm();
         let headers = [("idempotency-key", id.to_owned())];
-        let raw = self.call(Method::POST, path, &headers, payload).await;
+        let raw = self.call(Method::POST, path, &headers, payload).await.map(|(raw, _)| raw);
         let ended = raw.as_ref().and_then(|raw| raw.outcome);
         self.journal.operation(calm, matches!(ended, Some(Outcome::Committed | Outcome::Rejected)));
         let raw = raw?;

@@ -21,6 +21,8 @@ const SLOTS: u16 = 16;
 pub const DEADLINE_MS: u64 = 10_000;
 /// Far more than the deadline of a request, and the longest wait of a message.
 const CONVERGENCE: Duration = Duration::from_mins(1);
+/// The same, and how often the store is searched for messages that nobody told of.
+const CONVERGENCE_OF_PODS: Duration = Duration::from_mins(3);
 /// Handlers that requests are routed to.
 const HANDLERS: [&str; 3] = ["run", "snapshot", "look"];
 /// Operations of a life, of which one may be its last: a start takes some dozens.
@@ -50,6 +52,17 @@ pub enum Trouble {
     TalksNonsense(u8),
 }
 
+/// A runtime loses its streams to the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parting {
+    /// When, in virtual milliseconds.
+    pub at_ms: u64,
+    /// Which one.
+    pub pod: usize,
+    /// How long it cannot open new ones. Zero: not at all.
+    pub for_ms: u64,
+}
+
 /// A world before it begins.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -67,6 +80,12 @@ pub struct Plan {
     pub lives: Vec<LifeEnds>,
     /// Lives of the process in which there are two of them on the store at the same time, from the first one on.
     pub rival_lives: usize,
+    /// Runtimes that share the store and know each other. One: there is nobody else to know.
+    pub pods: usize,
+    /// When runtimes lose their streams to each other.
+    pub partings: Vec<Parting>,
+    /// When, in virtual milliseconds, all runtimes of a life but the first are told to stop, one after the other.
+    pub stops: Vec<u64>,
     /// Longest time between an answer and the next request of a client, in milliseconds.
     pub think_ms_max: u64,
     /// Workers, each of which runs all functions.
@@ -110,7 +129,7 @@ impl Plan {
         let workers = random.random_range(1..=3);
         let troubles = *[0, 0, 1, 3, 6].choose(random).unwrap_or(&0);
         let trouble = (0..troubles).map(|_| trouble(random, workers, calm_after_ms)).collect();
-        Self {
+        let plan = Self {
             seed,
             clients: *[1, 2, 4, 6, 12].choose(random).unwrap_or(&2),
             requests: random.random_range(2..=8),
@@ -128,8 +147,34 @@ impl Plan {
             tricks_percent: *[0, 10, 40].choose(random).unwrap_or(&10),
             flows_in_flight_max: *[3, 4_096, 4_096].choose(random).unwrap_or(&4_096),
             attempts_max: *[10, 10, 10, 2].choose(random).unwrap_or(&10),
+            pods: 1,
+            partings: Vec::new(),
+            stops: Vec::new(),
             keep_lines: false,
+        };
+        plan.with_pods(random)
+    }
+
+    /// Perhaps with several runtimes.
+    fn with_pods(mut self, random: &mut SmallRng) -> Self {
+        let pods = *[1, 1, 2, 3].choose(random).unwrap_or(&1);
+        if pods == 1 || self.rival_lives > 0 {
+            return self;
         }
+        self.pods = pods;
+        self.convergence = CONVERGENCE_OF_PODS;
+        let until = self.calm_after_ms;
+        let partings = *[0, 1, 3, 6].choose(random).unwrap_or(&0);
+        self.partings = (0..partings)
+            .map(|_| {
+                let (at_ms, pod) = (random.random_range(0..until), random.random_range(0..pods));
+                Parting { at_ms, pod, for_ms: *[0, 200, 3_000].choose(random).unwrap_or(&0) }
+            })
+            .collect();
+        let stops = random.random_range(0..pods);
+        self.stops = (0..stops).map(|_| random.random_range(0..until)).collect();
+        self.stops.sort_unstable();
+        self
     }
 
     /// The application that it runs.

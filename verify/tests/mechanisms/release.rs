@@ -1,14 +1,12 @@
 //! What leaves a flow: answers, messages, egress records; when, and in which order.
 
-use std::path::Path;
-
 use tandem_store::keys::RowKey;
 use tandem_store::memory::MemoryStore;
 
 use super::order::{hear, hold_up};
 use crate::held::HeldStore;
 use crate::script::{PATIENCE, Step, To, node, point, reached};
-use crate::stage::{EGRESS, Stage, embedded, ended, eventually};
+use crate::stage::{EGRESS, Stage, copy, embedded, ended, eventually};
 use crate::{claim, committed};
 
 /// More records than any check makes.
@@ -38,20 +36,6 @@ pub(crate) async fn a_read_only_flow_sees_only_what_is_durable() {
     stage.store.let_go();
     ended(first).await;
     claim!(committed(look()).await, 1);
-}
-
-/// Copies a directory as it is: what the next process would find.
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 pub(crate) async fn what_was_answered_is_on_disk() {

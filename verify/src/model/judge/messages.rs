@@ -93,7 +93,7 @@ impl Judge<'_> {
         for (lane, digests) in &self.lanes {
             let place_of = |digest: &Digest| by_digest.get(digest).and_then(|record| self.places.get(&record.flow));
             let places: Vec<usize> = digests.iter().filter_map(place_of).copied().collect();
-            if !places.is_sorted() && !self.history.had_rivals {
+            if !places.is_sorted() && self.history.keeps_lanes {
                 problems.push(format!("messages from {} to {} ran out of order: {places:?}", lane.0, lane.1));
             }
         }
@@ -145,7 +145,7 @@ impl Judge<'_> {
                 return Some(format!("a message from {} to {} is there before its sender committed", lane.0, lane.1));
             }
         }
-        for (lane, digests) in self.lanes.iter().filter(|_| !self.history.had_rivals) {
+        for (lane, digests) in self.lanes.iter().filter(|_| self.history.keeps_lanes) {
             let first_waiting = digests.iter().position(|digest| waiting.contains(digest));
             let last_ended = digests.iter().rposition(|digest| ended.contains(digest));
             if first_waiting.zip(last_ended).is_some_and(|(waiting, ended)| waiting < ended) {
