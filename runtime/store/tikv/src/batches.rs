@@ -71,7 +71,8 @@ mod tests {
     #[test]
     fn items_of_a_region_go_together_and_keep_their_order() {
         let batches = split(vec![(region(1), 'a'), (region(2), 'b'), (region(1), 'c')], |_| 1);
-        let expected = [Batch { region: region(1), items: vec!['a', 'c'] }, Batch { region: region(2), items: vec!['b'] }];
+        let expected =
+            [Batch { region: region(1), items: vec!['a', 'c'] }, Batch { region: region(2), items: vec!['b'] }];
         assert_eq!(batches, expected);
     }
 

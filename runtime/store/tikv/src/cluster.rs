@@ -37,11 +37,8 @@ pub trait Cluster: Clone + Send + Sync + 'static {
 
     /// Turns the locks of a transaction on these keys into committed values. All keys lie in `region`. All or none of
     /// the keys of one request are committed.
-    fn commit(
-        &self,
-        region: Region,
-        request: CommitKeys,
-    ) -> impl Future<Output = Result<CommitAnswer, Failure>> + Send;
+    fn commit(&self, region: Region, request: CommitKeys)
+    -> impl Future<Output = Result<CommitAnswer, Failure>> + Send;
 
     /// Removes the locks of a transaction on these keys, and leaves a record there by which a later prewrite of the same
     /// transaction is refused with [`KeyProblem::RolledBack`]. All keys lie in `region`.

@@ -31,7 +31,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tandem_model::ids::Timestamp;
 use tandem_store::{Commit, CommitResult, Error};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::claims::Claims;
 use crate::cluster::{CheckTransaction, Cluster, Failure, FoundLock, ReadFailure, TransactionStatus};
@@ -61,6 +61,8 @@ pub(crate) struct Committer<C> {
     pub(crate) timeouts: Timeouts,
     /// No snapshot may be taken at or below it.
     pub(crate) floor: AtomicU64,
+    /// Whoever works for this store in the background ends with it.
+    pub(crate) alive: watch::Sender<()>,
     turns: Vec<Semaphore>,
 }
 
@@ -77,7 +79,8 @@ impl<C: Cluster> Committer<C> {
     pub(crate) fn new(cluster: C, stats: Arc<Stats>, timeouts: Timeouts) -> Self {
         let turns = (0..TURNS).map(|_| Semaphore::new(1)).collect();
         let (claims, pending) = (Claims::default(), Arc::new(Pending::default()));
-        Self { cluster, claims, pending, stats, timeouts, floor: AtomicU64::new(0), turns }
+        let (floor, alive) = (AtomicU64::new(0), watch::Sender::new(()));
+        Self { cluster, claims, pending, stats, timeouts, floor, alive, turns }
     }
 
     /// Commits, in a task of its own: what was begun is ended in good order, whether or not anybody still waits.
@@ -149,15 +152,12 @@ impl<C: Cluster> Committer<C> {
         deadline: Deadline,
     ) -> Result<Attempt, Error> {
         self.pending.wait_for_keys(plan.writes.iter().map(|(key, _)| key)).await;
-        let (start, age) = match claim {
-            Some(claim) => {
-                self.stats.starts_claimed.add_one();
-                claim
-            }
-            None => {
-                self.stats.starts_fresh.add_one();
-                (self.timestamp(deadline).await?, Duration::ZERO)
-            }
+        let (start, age) = if let Some(claim) = claim {
+            self.stats.starts_claimed.add_one();
+            claim
+        } else {
+            self.stats.starts_fresh.add_one();
+            (self.timestamp(deadline).await?, Duration::ZERO)
         };
         let transaction = Transaction { plan, start, age };
         let validator = Validator { cluster: &self.cluster, pending: &self.pending, start, deadline };
@@ -303,10 +303,9 @@ impl<C: Cluster> Committer<C> {
                 if read.is_empty() { Ok(Attempt::Again(keys)) } else { Ok(Attempt::Done(self.conflict(read))) }
             }
             Prewritten::Failed(failure) => Err(failed(failure)),
-            Prewritten::RolledBack
-            | Prewritten::Locked
-            | Prewritten::Committed(_)
-            | Prewritten::OnePhaseLost(_) => Ok(Attempt::Again(Vec::new())),
+            Prewritten::RolledBack | Prewritten::Locked | Prewritten::Committed(_) | Prewritten::OnePhaseLost(_) => {
+                Ok(Attempt::Again(Vec::new()))
+            }
         }
     }
 

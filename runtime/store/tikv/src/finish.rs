@@ -135,11 +135,11 @@ async fn in_background<C: Cluster, F: Future<Output = Result<(), Failure>>>(
         let Ok(grouped) = batches::by_region(&committer.cluster, left, |key| key, Bytes::len, deadline).await else {
             return;
         };
-        let sent = grouped.into_iter().map(|batch| async {
+        let requests = grouped.into_iter().map(|batch| async {
             let keys = batch.items.clone();
             (keys, send(batch, deadline).await)
         });
-        let answers: Vec<_> = stream::iter(sent).buffered(REQUESTS_AT_ONCE).collect().await;
+        let answers: Vec<_> = stream::iter(requests).buffered(REQUESTS_AT_ONCE).collect().await;
         left = answers.into_iter().filter(|(_, answer)| answer.is_err()).flat_map(|(keys, _)| keys).collect();
         if !left.is_empty() && !backoff.wait(deadline).await {
             return;

@@ -16,6 +16,7 @@
 //! | [`TikvStore`], `open` | the store on a real cluster, and what is checked first |
 //! | [`Remote`] | the real cluster |
 //! | `bare` | plain transactions of the crate, for benchmarks to compare with |
+//! | `housekeeping`, `tls` | locks of the dead, old history, certificates |
 //! | [`options`] | how to reach it, and which part of it is ours |
 //! | [`stats`] | what was done, in numbers |
 //!
@@ -26,17 +27,19 @@ mod claims;
 pub mod cluster;
 mod commit;
 mod finish;
+mod housekeeping;
 mod open;
+pub mod options;
 mod pending;
 mod plan;
 mod prewrite;
 mod read;
 mod remote;
 mod resolve;
-pub mod options;
 pub mod retry;
 pub mod stats;
 pub mod store;
+mod tls;
 mod validate;
 
 pub use open::TikvStore;

@@ -9,11 +9,13 @@ use tandem_store::{Commit, CommitResult, Error, Read, Snapshot as _, Store as _}
 
 use crate::cluster::{Cluster, Failure};
 use crate::commit::failed;
+use crate::housekeeping::{Housekeeping, unix_time};
 use crate::options::Options;
 use crate::remote::Remote;
 use crate::remote::channels::Dialer;
 use crate::stats::Stats;
 use crate::store::ClusterStore;
+use crate::tls;
 
 /// A store on TiKV.
 pub type TikvStore = ClusterStore<Remote>;
@@ -45,13 +47,14 @@ impl TikvStore {
 
 async fn open(options: &Options) -> Result<TikvStore, Error> {
     let stats: Arc<Stats> = Arc::default();
-    let dialer = Dialer::new(None);
+    let certificates = options.tls.as_ref().map(|files| tls::read(files, unix_time())).transpose()?;
+    let dialer = Dialer::new(certificates);
     let named = |failure: Failure| match failed(failure) {
         Error::Unavailable(why) => Error::Unavailable(format!("{}: {why}", options.shown())),
         Error::Refused(why) => Error::Refused(format!("{}: {why}", options.shown())),
         other => other,
     };
-    let remote = Remote::connect(options, dialer, stats.clone()).await.map_err(named)?;
+    let remote = Remote::connect(options, dialer.clone(), stats.clone()).await.map_err(named)?;
     let now = remote.timestamp().await.map_err(named)?;
     if let Some(difference) = clock_difference(now, SystemTime::now()) {
         tracing::warn!(
@@ -60,8 +63,12 @@ async fn open(options: &Options) -> Result<TikvStore, Error> {
         );
     }
     let part = |part: Remote| ClusterStore::with_stats(part, options.timeouts, stats.clone());
-    check_format(&part(remote.own()), &part(remote.everything()), options).await?;
-    Ok(part(remote))
+    let (own, everything) = (part(remote.own()), remote.everything());
+    check_format(&own, &part(everything.clone()), options).await?;
+    let store = part(remote);
+    let housekeeping = Housekeeping { own, everything, dialer, options: options.clone(), stats };
+    tokio::spawn(housekeeping.run(store.until_dropped()));
+    Ok(store)
 }
 
 /// How far apart the clocks are, if that is worth a word.
@@ -94,8 +101,12 @@ async fn check_format<C: Cluster>(
         }
         let read = Read { key: key.clone(), seen_at: snapshot.timestamp(), value: None };
         let row = Bytes::from(format!("{FORMAT_LABEL}{FORMAT}"));
-        let commit =
-            Commit { primary: key.clone(), reads: vec![read], ranges: Vec::new(), writes: vec![(key.clone(), Some(row))] };
+        let commit = Commit {
+            primary: key.clone(),
+            reads: vec![read],
+            ranges: Vec::new(),
+            writes: vec![(key.clone(), Some(row))],
+        };
         // Whatever came of it, the next round reads what is there.
         if let CommitResult::Committed(_) = own.commit(commit).await? {
             return Ok(());
@@ -131,7 +142,7 @@ mod tests {
         let here = UNIX_EPOCH + Duration::from_secs(1_000_000);
         assert_eq!(clock_difference(Timestamp::at_unix_ms(1_000_001_000), here), None);
         let ahead = clock_difference(Timestamp::at_unix_ms(1_003_600_000), here);
-        assert_eq!(ahead, Some(Duration::from_secs(3600)));
+        assert_eq!(ahead, Some(Duration::from_hours(1)));
         let behind = clock_difference(Timestamp::at_unix_ms(990_000_000), here);
         assert_eq!(behind, Some(Duration::from_secs(10_000)));
     }

@@ -18,7 +18,7 @@ const PREFIX: &str = "tandem/";
 /// A longer prefix takes room in every key.
 const PREFIX_BYTES_MAX: usize = 64;
 /// A shorter window would remove what flows still read.
-const HISTORY_MIN: Duration = Duration::from_secs(600);
+const HISTORY_MIN: Duration = Duration::from_mins(10);
 
 /// Everything that a store on TiKV needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]

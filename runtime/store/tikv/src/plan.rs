@@ -199,8 +199,7 @@ mod tests {
 
     #[test]
     fn a_range_without_keys_is_no_range() {
-        let scanned =
-            RangeRead { range: KeyRange { start: bytes("b"), end: Some(bytes("b")) }, seen_at: Timestamp(5) };
+        let scanned = RangeRead { range: KeyRange { start: bytes("b"), end: Some(bytes("b")) }, seen_at: Timestamp(5) };
         let plan = Plan::new(commit(Vec::new(), vec![scanned], &["a"])).expect("nothing is wrong");
         assert!(plan.is_all_written());
     }

@@ -93,12 +93,12 @@ pub(crate) async fn in_one_phase<C: Cluster>(
         Err(Failure::Lost(why)) => Some(Prewritten::OnePhaseLost(why)),
         Err(failure @ Failure::Refused(_)) => Some(Prewritten::Failed(failure)),
         // What is in the way is dealt with in two phases. Where the locks are there already, they are found so.
-        Ok(PrewriteAnswer::OnePhaseRefused | PrewriteAnswer::Locked) => None,
+        Ok(PrewriteAnswer::OnePhaseRefused | PrewriteAnswer::Locked)
+        | Err(Failure::Region(_) | Failure::Unreachable(_)) => None,
         Ok(PrewriteAnswer::Refused(problems)) => match sort(problems) {
             Sorted::Locked(_) => None,
             Sorted::Final(prewritten) => Some(prewritten),
         },
-        Err(Failure::Region(_) | Failure::Unreachable(_)) => None,
     }
 }
 

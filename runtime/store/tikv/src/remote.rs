@@ -10,6 +10,7 @@
 //! | `client` | timestamps and reads, through the crate `tikv-client` |
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_model::ids::Timestamp;
@@ -22,7 +23,7 @@ use crate::cluster::{
 };
 use crate::options::Options;
 use crate::stats::Stats;
-use channels::{Dialer, Stores, causes};
+use channels::{Dialer, Stores, causes, within};
 use client::Client;
 use encoding::Encoding;
 use pd::Pd;
@@ -66,6 +67,8 @@ struct Shared {
     stores: Stores,
     regions: Regions,
     client: Client,
+    /// How long to wait for a store: less than the caller does, so that a store that is frozen is noticed here.
+    answer: Duration,
     stats: Arc<Stats>,
 }
 
@@ -88,7 +91,8 @@ impl Remote {
         let encoding = Arc::new(Encoding::new(&[options.prefix.as_bytes(), ROWS].concat(), keyspace));
         let (stores, regions) = (Stores::new(dialer, MESSAGE_BYTES_MAX), Regions::default());
         let prefix = options.prefix.clone();
-        let shared = Arc::new(Shared { prefix, keyspace, pd, stores, regions, client, stats });
+        let answer = options.timeouts.call * 2 / 3;
+        let shared = Arc::new(Shared { prefix, keyspace, pd, stores, regions, client, answer, stats });
         Ok(Self { encoding, shared })
     }
 
@@ -122,6 +126,13 @@ impl Remote {
         self.encoding.range(&KeyRange { start: Bytes::new(), end: None })
     }
 
+    /// Gives up all connections, after the certificates have changed.
+    pub(crate) async fn reconnect(&self) {
+        self.shared.stores.close_all();
+        self.shared.pd.disconnect().await;
+        self.shared.client.reopen().await;
+    }
+
     /// The region and the connection to its leader.
     async fn leader(&self, region: Region) -> Result<(Arc<KnownRegion>, TikvClient<Channel>), Failure> {
         let inner = &self.shared;
@@ -143,8 +154,8 @@ impl Remote {
         }
     }
 
-    fn context(&self, known: &KnownRegion, repeated: bool) -> Option<kvrpcpb::Context> {
-        Some(kvrpcpb::Context {
+    fn context(&self, known: &KnownRegion, repeated: bool) -> kvrpcpb::Context {
+        kvrpcpb::Context {
             region_id: known.region.id,
             region_epoch: known.region.region_epoch,
             peer: Some(known.leader),
@@ -153,7 +164,7 @@ impl Remote {
             keyspace_id: self.shared.keyspace.unwrap_or_default(),
             request_source: "tandem".to_owned(),
             ..Default::default()
-        })
+        }
     }
 
     /// Takes an answer, or learns from its absence. Nobody can tell whether a request without an answer has arrived.
@@ -208,7 +219,7 @@ impl Cluster for Remote {
             kvrpcpb::Mutation { op: op.into(), key: encoding.key(&key), value: value.unwrap_or_default() }
         });
         let message = kvrpcpb::PrewriteRequest {
-            context: self.context(&known, request.repeated),
+            context: Some(self.context(&known, request.repeated)),
             mutations: mutations.collect(),
             primary_lock: encoding.key(&request.primary),
             start_version: request.start.0,
@@ -217,42 +228,42 @@ impl Cluster for Remote {
             try_one_pc: request.one_phase.is_some(),
             max_commit_ts: request.one_phase.map_or(0, |one_phase| one_phase.commit_at_most.0),
         };
-        let answer = self.take(&known, client.kv_prewrite(message).await, |answer| answer.region_error.as_ref())?;
+        let answer = self.take(&known, within(self.shared.answer, client.kv_prewrite(message)).await, |answer| {
+            answer.region_error.as_ref()
+        })?;
         Ok(answers::prewrite(encoding, request.one_phase.is_some(), &answer))
     }
 
     async fn commit(&self, region: Region, request: CommitKeys) -> Result<CommitAnswer, Failure> {
         let (known, mut client) = self.leader(region).await?;
         let message = kvrpcpb::CommitRequest {
-            context: self.context(&known, false),
+            context: Some(self.context(&known, false)),
             start_version: request.start.0,
             keys: answers::keys(&self.encoding, &request.keys),
             commit_version: request.at.0,
         };
-        let answer = self.take(&known, client.kv_commit(message).await, |answer| answer.region_error.as_ref())?;
+        let answer = self.take(&known, within(self.shared.answer, client.kv_commit(message)).await, |answer| {
+            answer.region_error.as_ref()
+        })?;
         answers::commit(answer.error.as_ref())
     }
 
     async fn rollback(&self, region: Region, request: RollbackKeys) -> Result<RollbackAnswer, Failure> {
         let (known, mut client) = self.leader(region).await?;
         let message = kvrpcpb::BatchRollbackRequest {
-            context: self.context(&known, false),
+            context: Some(self.context(&known, false)),
             start_version: request.start.0,
             keys: answers::keys(&self.encoding, &request.keys),
         };
-        let answer = client.kv_batch_rollback(message).await;
+        let answer = within(self.shared.answer, client.kv_batch_rollback(message)).await;
         let answer = self.take(&known, answer, |answer| answer.region_error.as_ref())?;
         Ok(answers::rollback(answer.error.as_ref()))
     }
 
-    async fn check_transaction(
-        &self,
-        region: Region,
-        request: CheckTransaction,
-    ) -> Result<TransactionStatus, Failure> {
+    async fn check_transaction(&self, region: Region, request: CheckTransaction) -> Result<TransactionStatus, Failure> {
         let (known, mut client) = self.leader(region).await?;
         let message = kvrpcpb::CheckTxnStatusRequest {
-            context: self.context(&known, false),
+            context: Some(self.context(&known, false)),
             primary_key: self.encoding.key(&request.primary),
             lock_ts: request.start.0,
             // Zero, so that nobody's commit is pushed past the timestamp that it has validated.
@@ -263,7 +274,7 @@ impl Cluster for Remote {
             },
             rollback_if_not_exist: request.roll_back_if_absent,
         };
-        let answer = client.kv_check_txn_status(message).await;
+        let answer = within(self.shared.answer, client.kv_check_txn_status(message)).await;
         answers::status(&self.take(&known, answer, |answer| answer.region_error.as_ref())?)
     }
 

@@ -16,11 +16,7 @@ use crate::cluster::{
 use crate::retry::Deadline;
 
 /// Clears the locks of transactions that are over or whose time has run out. Gives those that live.
-pub(crate) async fn clear<C: Cluster>(
-    cluster: &C,
-    locks: Vec<Lock>,
-    deadline: Deadline,
-) -> Result<Vec<Lock>, Failure> {
+pub(crate) async fn clear<C: Cluster>(cluster: &C, locks: Vec<Lock>, deadline: Deadline) -> Result<Vec<Lock>, Failure> {
     let now = deadline.repeat(|| cluster.timestamp()).await?;
     let mut transactions: BTreeMap<(Timestamp, Bytes), Vec<Lock>> = BTreeMap::new();
     for lock in locks {

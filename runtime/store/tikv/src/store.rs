@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tandem_model::ids::Timestamp;
 use tandem_store::{Commit, CommitResult, Error, KeyRange, Snapshot, Store};
+use tokio::sync::watch;
 
 use crate::cluster::Cluster;
 use crate::commit::{Committer, failed};
@@ -50,6 +51,11 @@ impl<C: Cluster> ClusterStore<C> {
     /// The cluster below.
     pub fn cluster(&self) -> &C {
         &self.committer.cluster
+    }
+
+    /// Ends when the last handle is gone.
+    pub(crate) fn until_dropped(&self) -> watch::Receiver<()> {
+        self.committer.alive.subscribe()
     }
 
     fn deadline(&self) -> Deadline {

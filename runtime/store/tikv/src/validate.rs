@@ -92,7 +92,8 @@ impl<C: Cluster> Validator<'_, C> {
                 return Err(Invalid::Changed(range.parts.iter().map(|part| part.start.clone()).collect()));
             }
             let now = self.parts(range, at).await?;
-            let changed: Vec<Bytes> = before.iter().zip(&now).flat_map(|(before, now)| differences(before, now)).collect();
+            let changed: Vec<Bytes> =
+                before.iter().zip(&now).flat_map(|(before, now)| differences(before, now)).collect();
             if !changed.is_empty() {
                 return Err(Invalid::Changed(changed));
             }
@@ -146,7 +147,9 @@ mod tests {
     use super::*;
 
     fn rows(rows: &[(&'static str, &'static str)]) -> Vec<(Bytes, Bytes)> {
-        rows.iter().map(|(key, value)| (Bytes::from_static(key.as_bytes()), Bytes::from_static(value.as_bytes()))).collect()
+        rows.iter()
+            .map(|(key, value)| (Bytes::from_static(key.as_bytes()), Bytes::from_static(value.as_bytes())))
+            .collect()
     }
 
     #[test]

@@ -56,9 +56,7 @@ fn problem(encoding: &Encoding, error: &kvrpcpb::KeyError) -> KeyProblem {
             key: encoding.own_key(&conflict.key).unwrap_or_else(|| conflict.key.clone()),
             committed: Timestamp(conflict.conflict_commit_ts),
         },
-        None if !error.abort.is_empty() && !is_rolled_back(&error.abort) => {
-            KeyProblem::Impossible(error.abort.clone())
-        }
+        None if !error.abort.is_empty() && !is_rolled_back(&error.abort) => KeyProblem::Impossible(error.abort.clone()),
         None => KeyProblem::RolledBack,
     }
 }

@@ -1,7 +1,7 @@
 //! Connections to stores and PD.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -17,36 +17,55 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(3);
 
 /// Certificates, read and checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Certificates {
     pub(crate) authority: Vec<u8>,
     pub(crate) certificate: Vec<u8>,
     pub(crate) key: Vec<u8>,
 }
 
-/// Opens connections.
-#[derive(Clone, Debug)]
-pub(crate) struct Dialer {
-    certificates: Option<Certificates>,
+/// Opens connections. Clones use the same certificates.
+#[derive(Clone)]
+pub(crate) struct Dialer(Arc<Mutex<Option<Certificates>>>);
+
+impl std::fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dialer").finish_non_exhaustive()
+    }
 }
 
 impl Dialer {
     pub(crate) fn new(certificates: Option<Certificates>) -> Self {
-        Self { certificates }
+        Self(Arc::new(Mutex::new(certificates)))
+    }
+
+    /// What connections are opened with from now on. `false` if it is what was there.
+    pub(crate) fn replace(&self, certificates: Certificates) -> bool {
+        let mut current = self.lock();
+        let other = current.as_ref() != Some(&certificates);
+        *current = Some(certificates);
+        other
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Certificates>> {
+        // Nothing panics while it is locked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Connects to `host:port`, perhaps with a scheme before it, which is ignored: ours is what the options say.
     pub(crate) async fn dial(&self, address: &str) -> Result<Channel, Failure> {
-        let unreachable = |error: tonic::transport::Error| Failure::Unreachable(format!("{address}: {}", causes(&error)));
+        let unreachable =
+            |error: tonic::transport::Error| Failure::Unreachable(format!("{address}: {}", causes(&error)));
         let host = address.split_once("://").map_or(address, |(_, host)| host).trim_end_matches('/');
-        let scheme = if self.certificates.is_some() { "https" } else { "http" };
+        let certificates = self.lock().clone();
+        let scheme = if certificates.is_some() { "https" } else { "http" };
         let endpoint = Endpoint::from_shared(format!("{scheme}://{host}")).map_err(unreachable)?;
         let mut endpoint = endpoint
             .connect_timeout(CONNECT_TIME)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_ANSWER);
-        if let Some(certificates) = &self.certificates {
+        if let Some(certificates) = &certificates {
             let tls = ClientTlsConfig::new()
                 .ca_certificate(Certificate::from_pem(&certificates.authority))
                 .identity(Identity::from_pem(&certificates.certificate, &certificates.key));
@@ -54,8 +73,18 @@ impl Dialer {
         }
         let late = |_| Err(Failure::Unreachable(format!("{address}: no connection in time")));
         let connect = async { endpoint.connect().await.map_err(unreachable) };
-        tokio::time::timeout(CONNECT_TIME + CONNECT_TIME, connect).await.unwrap_or_else(late)
+        tokio::time::timeout(CONNECT_TIME, connect).await.unwrap_or_else(late)
     }
+}
+
+/// Waits for an answer, but not for ever. Who is not answered in time learns of it as of any other failure, and gives
+/// up the connection: whoever is behind it may be frozen.
+pub(crate) async fn within<T>(
+    time: Duration,
+    answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<tonic::Response<T>, tonic::Status> {
+    let late = |_| Err(tonic::Status::deadline_exceeded("no answer in time"));
+    tokio::time::timeout(time, answer).await.unwrap_or_else(late)
 }
 
 /// An error with all its causes: the outermost alone says "transport error".
@@ -105,6 +134,11 @@ impl Stores {
     /// Gives a connection up: its store was not reached, or may be elsewhere now.
     pub(crate) fn close(&self, store: u64) {
         self.lock().remove(&store);
+    }
+
+    /// Gives all connections up.
+    pub(crate) fn close_all(&self) {
+        self.lock().clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, TikvClient<Channel>>> {

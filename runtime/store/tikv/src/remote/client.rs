@@ -68,7 +68,8 @@ impl Client {
     /// A timestamp.
     pub(crate) async fn timestamp(&self) -> Result<Timestamp, Failure> {
         let client = self.current();
-        let error = match timeout(self.0.call, client.current_timestamp()).await {
+        // Less than the limit of the caller, who would otherwise drop this before the failure is counted.
+        let error = match timeout(self.0.call * 2 / 3, client.current_timestamp()).await {
             Ok(Ok(timestamp)) => {
                 self.0.failures.store(0, Ordering::Relaxed);
                 return Ok(Timestamp(timestamp.version()));
@@ -77,7 +78,8 @@ impl Client {
             Err(_) => "no answer in time".to_owned(),
         };
         if self.0.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX {
-            self.reopen().await;
+            let client = self.clone();
+            tokio::spawn(async move { client.reopen().await });
         }
         Err(Failure::Unreachable(format!("no timestamp from PD: {error}")))
     }
@@ -103,7 +105,7 @@ impl Client {
         keys: &[Bytes],
     ) -> Result<Vec<Option<Bytes>>, ReadFailure> {
         let mut snapshot = self.snapshot(at);
-        let failed = |error| read_failure(encoding, error);
+        let failed = |error| read_failure(encoding, &error);
         if let [key] = keys {
             let key = Vec::from(encoding.key(key));
             return Ok(vec![snapshot.get(key).await.map_err(failed)?.map(Bytes::from)]);
@@ -141,7 +143,8 @@ impl Client {
             if count < asked {
                 break;
             }
-            page_rows = if bytes > PAGE_BYTES_MAX { (page_rows / 2).max(1) } else { (page_rows * 2).min(PAGE_ROWS_MAX) };
+            page_rows =
+                if bytes > PAGE_BYTES_MAX { (page_rows / 2).max(1) } else { (page_rows * 2).min(PAGE_ROWS_MAX) };
         }
         Ok(rows)
     }
@@ -156,7 +159,7 @@ impl Client {
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadFailure> {
         let mut snapshot = self.snapshot(at);
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        let failed = |error| read_failure(encoding, error);
+        let failed = |error| read_failure(encoding, &error);
         let pair = |pair: tikv_client::KvPair| (pair.0.into(), pair.1);
         if reverse {
             Ok(snapshot.scan_reverse(start..end, limit).await.map_err(failed)?.map(pair).collect())
@@ -208,9 +211,9 @@ async fn connect(
     }
 }
 
-fn read_failure(encoding: &Encoding, error: tikv_client::Error) -> ReadFailure {
+fn read_failure(encoding: &Encoding, error: &tikv_client::Error) -> ReadFailure {
     let mut locks = Vec::new();
-    find_locks(encoding, &error, &mut locks);
+    find_locks(encoding, error, &mut locks);
     if !locks.is_empty() {
         return ReadFailure::Locked(locks);
     }
@@ -233,7 +236,9 @@ fn find_locks(encoding: &Encoding, error: &tikv_client::Error, locks: &mut Vec<L
         E::ResolveLockError(found) => found.iter().for_each(add),
         E::KeyError(error) => error.locked.iter().for_each(&mut add),
         E::ExtractedErrors(errors) | E::MultipleKeyErrors(errors) => {
-            errors.iter().for_each(|error| find_locks(encoding, error, locks));
+            for error in errors {
+                find_locks(encoding, error, locks);
+            }
         }
         E::UndeterminedError(error) => find_locks(encoding, error, locks),
         _ => {}

@@ -1,13 +1,15 @@
 //! PD: where regions and stores are. Finds its leader, and follows it when it moves.
 
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_model::ids::Timestamp;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tonic::transport::Channel;
 
-use super::channels::{Dialer, causes};
+use super::channels::{Dialer, causes, within};
 use super::regions::KnownRegion;
 use super::wire::keyspacepb::{LoadKeyspaceRequest, keyspace_client::KeyspaceClient};
 use super::wire::pdpb::{
@@ -16,11 +18,19 @@ use super::wire::pdpb::{
 };
 use crate::cluster::Failure;
 
+/// One request takes no longer.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
+/// To find the leader through one member takes no longer. Less than a call may take, so that others have their turn.
+const MEMBER_TIME: Duration = Duration::from_millis(1200);
+/// More are not remembered.
+const ENDPOINTS_MAX: usize = 32;
+
 /// The members of PD, of which one leads.
 #[derive(Debug)]
 pub(crate) struct Pd {
     dialer: Dialer,
-    endpoints: Vec<String>,
+    /// Those of the options, and all that members have told since.
+    endpoints: std::sync::Mutex<Vec<String>>,
     cluster: OnceLock<u64>,
     leader: Mutex<Option<Channel>>,
 }
@@ -29,12 +39,13 @@ pub(crate) struct Pd {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Members {
     cluster: u64,
+    all: Vec<String>,
     leader: Vec<String>,
 }
 
 impl Pd {
     pub(crate) fn new(dialer: Dialer, endpoints: Vec<String>) -> Self {
-        Self { dialer, endpoints, cluster: OnceLock::new(), leader: Mutex::new(None) }
+        Self { dialer, endpoints: std::sync::Mutex::new(endpoints), cluster: OnceLock::new(), leader: Mutex::new(None) }
     }
 
     /// The number of the cluster, once a member was reached.
@@ -50,9 +61,9 @@ impl Pd {
 
     /// The region that holds a key in PD's encoding.
     pub(crate) async fn region(&self, key: Bytes) -> Result<KnownRegion, Failure> {
-        let request = GetRegionRequest { header: self.header(), region_key: key };
+        let request = GetRegionRequest { header: Some(self.header()), region_key: key };
         let mut client = self.client().await?;
-        let answer = self.take(client.get_region(request).await).await?;
+        let answer = self.take(within(ANSWER_TIME, client.get_region(request)).await).await?;
         self.check(answer.header.as_ref()).await?;
         match (answer.region, answer.leader) {
             (Some(region), Some(leader)) if leader.store_id != 0 => Ok(KnownRegion { region, leader }),
@@ -63,9 +74,9 @@ impl Pd {
 
     /// Where a store takes requests.
     pub(crate) async fn store_address(&self, store: u64) -> Result<String, Failure> {
-        let request = GetStoreRequest { header: self.header(), store_id: store };
+        let request = GetStoreRequest { header: Some(self.header()), store_id: store };
         let mut client = self.client().await?;
-        let answer = self.take(client.get_store(request).await).await?;
+        let answer = self.take(within(ANSWER_TIME, client.get_store(request)).await).await?;
         self.check(answer.header.as_ref()).await?;
         let address = answer.store.map(|store| store.address).filter(|address| !address.is_empty());
         address.ok_or_else(|| Failure::Region(format!("PD knows no address of store {store}")))
@@ -73,9 +84,9 @@ impl Pd {
 
     /// Up to where history may have been removed.
     pub(crate) async fn safe_point(&self) -> Result<Timestamp, Failure> {
-        let request = GetGcSafePointRequest { header: self.header() };
+        let request = GetGcSafePointRequest { header: Some(self.header()) };
         let mut client = self.client().await?;
-        let answer = self.take(client.get_gc_safe_point(request).await).await?;
+        let answer = self.take(within(ANSWER_TIME, client.get_gc_safe_point(request)).await).await?;
         self.check(answer.header.as_ref()).await?;
         Ok(Timestamp(answer.safe_point))
     }
@@ -83,8 +94,9 @@ impl Pd {
     /// The number of a keyspace.
     pub(crate) async fn keyspace(&self, name: &str) -> Result<u32, Failure> {
         let channel = self.leader().await?;
-        let request = LoadKeyspaceRequest { header: self.header(), name: name.to_owned() };
-        let answer = self.take(KeyspaceClient::new(channel).load_keyspace(request).await).await?;
+        let request = LoadKeyspaceRequest { header: Some(self.header()), name: name.to_owned() };
+        let mut client = KeyspaceClient::new(channel);
+        let answer = self.take(within(ANSWER_TIME, client.load_keyspace(request)).await).await?;
         match (answer.header.and_then(|header| header.error), answer.keyspace) {
             (None | Some(PdError { r#type: 0, .. }), Some(keyspace)) => Ok(keyspace.id),
             (error, _) => {
@@ -94,8 +106,8 @@ impl Pd {
         }
     }
 
-    fn header(&self) -> Option<RequestHeader> {
-        Some(RequestHeader { cluster_id: self.cluster().unwrap_or_default() })
+    fn header(&self) -> RequestHeader {
+        RequestHeader { cluster_id: self.cluster().unwrap_or_default() }
     }
 
     async fn client(&self) -> Result<PdClient<Channel>, Failure> {
@@ -127,8 +139,10 @@ impl Pd {
             return Ok(channel.clone());
         }
         let mut problems = Vec::new();
-        for endpoint in &self.endpoints {
-            match self.find_leader(endpoint).await {
+        for endpoint in self.endpoints() {
+            self.put_last(&endpoint);
+            let late = |_| Err(Failure::Unreachable(format!("{endpoint}: no answer in time")));
+            match timeout(MEMBER_TIME, self.find_leader(&endpoint)).await.unwrap_or_else(late) {
                 Ok(channel) => {
                     *leader = Some(channel.clone());
                     return Ok(channel);
@@ -140,6 +154,35 @@ impl Pd {
         Err(Failure::Unreachable(format!("no leader of PD: {}", problems.join("; "))))
     }
 
+    /// Gives the leader up, so that it is connected to anew.
+    pub(crate) async fn disconnect(&self) {
+        *self.leader.lock().await = None;
+    }
+
+    fn endpoints(&self) -> Vec<String> {
+        // Nothing panics while it is locked.
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whoever has to give up half way begins with another endpoint the next time.
+    fn put_last(&self, endpoint: &str) {
+        let mut known = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = known.iter().position(|known| known == endpoint) {
+            known[place..].rotate_left(1);
+        }
+    }
+
+    /// Members that were not among the endpoints may be the only ones left later.
+    fn remember(&self, urls: &[String]) {
+        let mut known = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        for url in urls {
+            let endpoint = url.split_once("://").map_or(&url[..], |(_, endpoint)| endpoint);
+            if known.len() < ENDPOINTS_MAX && !known.iter().any(|known| known == endpoint) {
+                known.push(endpoint.to_owned());
+            }
+        }
+    }
+
     async fn find_leader(&self, endpoint: &str) -> Result<Channel, Failure> {
         let channel = self.dialer.dial(endpoint).await?;
         let members = members(&channel, endpoint).await?;
@@ -148,6 +191,7 @@ impl Pd {
             let why = format!("PD at {endpoint} belongs to cluster {}, not to {known}", members.cluster);
             return Err(Failure::Refused(why));
         }
+        self.remember(&members.all);
         if members.leader.iter().any(|url| url.ends_with(&format!("//{endpoint}"))) {
             return Ok(channel);
         }
@@ -164,11 +208,13 @@ impl Pd {
 
 async fn members(channel: &Channel, endpoint: &str) -> Result<Members, Failure> {
     let mut client = PdClient::new(channel.clone());
-    let unreachable =
-        |status: &tonic::Status| Failure::Unreachable(format!("{endpoint} does not answer as PD does: {}", causes(status)));
-    let answer = client.get_members(GetMembersRequest::default()).await;
+    let unreachable = |status: &tonic::Status| {
+        Failure::Unreachable(format!("{endpoint} does not answer as PD does: {}", causes(status)))
+    };
+    let answer = within(MEMBER_TIME, client.get_members(GetMembersRequest::default())).await;
     let answer = answer.map_err(|status| unreachable(&status))?.into_inner();
     let cluster = answer.header.map(|header| header.cluster_id).unwrap_or_default();
     let leader = answer.leader.map(|leader| leader.client_urls).unwrap_or_default();
-    Ok(Members { cluster, leader })
+    let all = answer.members.into_iter().flat_map(|member| member.client_urls).collect();
+    Ok(Members { cluster, all, leader })
 }

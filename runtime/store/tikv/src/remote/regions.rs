@@ -130,8 +130,8 @@ impl Known {
     fn overlapping(&self, new: &metapb::Region) -> Vec<Arc<KnownRegion>> {
         let end = if new.end_key.is_empty() { Bound::Unbounded } else { Bound::Excluded(&new.end_key[..]) };
         let before_end = self.by_start.range::<[u8], _>((Bound::Unbounded, end)).rev();
-        let reaching = before_end
-            .take_while(|(_, known)| known.region.end_key.is_empty() || known.region.end_key > new.start_key);
+        let reaching =
+            before_end.take_while(|(_, known)| known.region.end_key.is_empty() || known.region.end_key > new.start_key);
         reaching.map(|(_, known)| known.clone()).collect()
     }
 
