@@ -1,6 +1,6 @@
 # The commands of this repository. `make help` lists them.
 
-.PHONY: help demo test soak lint fmt bench bench-tikv instructions docs generate
+.PHONY: help demo test soak tikv tikv-down lint fmt bench bench-tikv instructions docs generate
 .DEFAULT_GOAL := help
 
 help: ## Lists the commands.
@@ -20,8 +20,16 @@ soak: ## Looks for broken promises with new seeds: simulation, programs, histori
 	@cargo build --release -p tandem-cli -p tandem-verify
 	@target/release/tandem-verify soak --minutes $(MINUTES)
 
+tikv: ## Starts a real PD and three test stores in the background (needs Go; five minutes the first time).
+	@cargo run --quiet -p tandem-e2e-tikv -- up
+
+tikv-down: ## Ends them. Data stays in .tandem/tikv.
+	@cargo run --quiet -p tandem-e2e-tikv -- down
+
 lint: ## Checks format, lints, documentation, dependency directions and licences.
 	cargo fmt --all --check
+	@if command -v gofmt >/dev/null 2>&1; then other=$$(gofmt -l e2e); test -z "$$other" || { echo "error: gofmt would change $$other" >&2; exit 1; }; \
+	  else echo "skipped gofmt: Go is missing" >&2; fi
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 	@tools=$$(./ci/tools.sh) && PATH="$$tools$$PATH" && \
@@ -30,6 +38,7 @@ lint: ## Checks format, lints, documentation, dependency directions and licences
 
 fmt: ## Formats the code.
 	cargo fmt --all
+	@if command -v gofmt >/dev/null 2>&1; then gofmt -w e2e; fi
 
 # The page is made from the figures of both stores, whichever was measured now.
 BENCH_PAGE = target/release/tandem-bench $(foreach file,$(wildcard docs/benchmarks.json docs/benchmarks-tikv.json),--from $(file)) --page docs

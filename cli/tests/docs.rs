@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Words in backticks that begin so are paths from the root of the repository.
-const PATH_BEGINNINGS: [&str; 9] =
-    ["runtime/", "crds/", "cli/", "sdk/", "examples/", "docs/", "bench/", "verify/", ".ci/"];
+const PATH_BEGINNINGS: [&str; 10] =
+    ["runtime/", "crds/", "cli/", "e2e/", "sdk/", "examples/", "docs/", "bench/", "verify/", ".ci/"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
@@ -36,8 +36,8 @@ fn pages() -> Vec<PathBuf> {
     for page in ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"] {
         pages.push(root.join(page));
     }
-    for example in ["examples/orders/README.md", "examples/transfers/README.md"] {
-        pages.push(root.join(example));
+    for beside in ["e2e/tikv/README.md", "examples/orders/README.md", "examples/transfers/README.md"] {
+        pages.push(root.join(beside));
     }
     pages
 }

@@ -23,6 +23,9 @@ use crate::workload::Workload;
 
 /// Regions of each place are cut when the cluster is made, so the number of places is fixed then.
 pub(crate) const PLACES: usize = 4;
+/// All keys begin with it. The test store wants one first byte for all, and takes some keys with `t` for rows of TiDB, whose
+/// values it would write anew.
+const PREFIX: &str = "m";
 /// A port may be taken by somebody else between looking for it and using it.
 const ATTEMPTS: usize = 3;
 
@@ -30,7 +33,7 @@ const ATTEMPTS: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Stores {
     cluster: Cluster,
-    /// What the names of places begin with. The test store wants all keys to begin with one byte.
+    /// What the names of places begin with.
     run: String,
     taken: AtomicUsize,
     // Removed when the processes are gone.
@@ -64,10 +67,10 @@ impl Stores {
     pub(crate) fn start(parent: &Path) -> anyhow::Result<Arc<Self>> {
         if let Some(cluster) = Cluster::of_environment() {
             let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
-            let run = format!("t-bench-{:x}-", since.as_nanos());
+            let run = format!("{PREFIX}-bench-{:x}-", since.as_nanos());
             return Ok(Arc::new(Self { cluster, run, taken: AtomicUsize::new(0), _directory: None }));
         }
-        let run = "t".to_owned();
+        let run = PREFIX.to_owned();
         let mut attempt = 1;
         loop {
             let directory = tempfile::tempdir_in(parent.canonicalize()?)?;
@@ -167,11 +170,11 @@ mod tests {
     #[test]
     fn places_are_installations_that_do_not_contain_each_other() {
         let endpoints = ["a:1".to_owned(), "b:2".to_owned()];
-        let of = |place| address(&endpoints, "t", place).parse::<StoreOptions>().unwrap();
+        let of = |place| address(&endpoints, PREFIX, place).parse::<StoreOptions>().unwrap();
         assert_eq!(of(0).endpoints, endpoints);
         let prefixes: Vec<Vec<u8>> = (0..PLACES).map(|place| of(place).rows_prefix()).collect();
         for (one, prefix) in prefixes.iter().enumerate() {
-            assert_eq!(prefix[0], b't', "the test store keeps notes below the next first byte");
+            assert_eq!(prefix[0], b'm', "the test store keeps notes below the next first byte");
             let others = prefixes.iter().enumerate().filter(|(other, _)| *other != one);
             assert!(others.into_iter().all(|(_, other)| !other.starts_with(prefix)));
         }

@@ -19,7 +19,7 @@
 //! | module | concept |
 //! | --- | --- |
 //! | [`cluster`] | a cluster that lives as long as its handle |
-//! | [`shared`] | one cluster for all tests of a binary |
+//! | [`mod@shared`] | one cluster for all tests of a binary |
 //! | [`background`] | a cluster that outlives the command that started it |
 //! | [`binaries`] | builds PD and the store, once for each version |
 //! | [`control`] | fail points, figures and regions of a store |

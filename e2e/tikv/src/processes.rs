@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::Error;
 
 /// Reads the list of processes, one list a line; at the end of input, kills those of the last list, and removes the
-/// directory that it was given.
+/// directory that it was given. What is just being killed may still put a file there.
 const SCRIPT: &str = "while read -r line; do all=$line; done; for one in $all; do kill -9 \"$one\" 2>/dev/null; done; \
-                      [ -z \"$1\" ] || rm -rf \"$1\"";
+                      [ -z \"$1\" ] || for again in 1 2 3 4 5 6 7 8 9; do rm -rf \"$1\" && break; sleep 0.2; done";
 /// How much of a log goes into an error.
 const TAIL_BYTES: u64 = 2_000;
 

@@ -49,6 +49,17 @@ pub async fn shared() -> Result<Option<Place>, Error> {
     Ok(Some(Place { cluster, prefix }))
 }
 
+/// A place in the cluster that was started for this binary: for tests that set fail points or split regions, which nobody does
+/// in the cluster of somebody else. Skipped as in [`shared`], and where `TANDEM_PD_ENDPOINTS` names one.
+pub async fn own() -> Result<Option<Place>, Error> {
+    let Some(place) = shared().await? else { return Ok(None) };
+    if place.cluster.is_outside() {
+        say_once(&format!("it makes stores fail, and {ENDPOINTS_VARIABLE} names a cluster that is not ours"));
+        return Ok(None);
+    }
+    Ok(Some(place))
+}
+
 /// A cluster that one test has for itself, because it kills or freezes something; skipped as in [`shared`], and also where
 /// `TANDEM_PD_ENDPOINTS` names one, which is not ours to kill.
 pub async fn alone(options: Options) -> Result<Option<Cluster>, Error> {

@@ -3,12 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use tandem_e2e_tikv::{Cluster, Failpoint, shared};
+use tandem_e2e_tikv::shared::own;
+use tandem_e2e_tikv::{Cluster, Failpoint};
 use tonic::Code;
 
 use super::raw::{Row, now};
 
 const LONG: Duration = Duration::from_secs(10);
+/// Long before PD's time.
+const ONCE: u64 = 1 << 18;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 async fn until_held(cluster: &Cluster, store: usize, failpoint: &Failpoint) -> Result<()> {
@@ -22,7 +25,7 @@ async fn until_held(cluster: &Cluster, store: usize, failpoint: &Failpoint) -> R
 
 #[tokio::test]
 async fn a_lost_commit_reply_hides_a_commit_and_meets_only_its_prefix() -> Result<()> {
-    let Some(place) = shared().await? else { return Ok(()) };
+    let Some(place) = own().await? else { return Ok(()) };
     let row = Row::find(place.cluster, &[&place.prefix[..], b"a"].concat()).await;
     let other = Row::find(place.cluster, b"tother").await;
     let lose = Failpoint::new("lose-commit-reply").times(1).prefix(&place.prefix);
@@ -38,7 +41,7 @@ async fn a_lost_commit_reply_hides_a_commit_and_meets_only_its_prefix() -> Resul
 
 #[tokio::test]
 async fn a_lost_commit_request_leaves_the_lock() -> Result<()> {
-    let Some(place) = shared().await? else { return Ok(()) };
+    let Some(place) = own().await? else { return Ok(()) };
     let row = Row::find(place.cluster, &place.prefix).await;
     let lose = Failpoint::new("lose-commit-request").times(1).prefix(&place.prefix);
     place.cluster.failpoint(row.store, &lose).await?;
@@ -54,24 +57,25 @@ async fn a_lost_commit_request_leaves_the_lock() -> Result<()> {
 
 #[tokio::test]
 async fn one_phase_commit_is_refused_as_tikv_does() -> Result<()> {
-    let Some(place) = shared().await? else { return Ok(()) };
+    let Some(place) = own().await? else { return Ok(()) };
     let row = Row::find(place.cluster, &place.prefix).await;
-    assert!(row.prewrite(b"1", &row.key, now(), true).await?.one_phase_commit > 0);
+    let first = row.prewrite(b"1", &row.key, ONCE, true).await?.one_phase_commit;
+    assert!(first > ONCE);
     let refuse = Failpoint::new("refuse-one-pc").prefix(&place.prefix);
     place.cluster.failpoint(row.store, &refuse).await?;
-    let start = now() + 1;
+    let start = first + 1;
     let refused = row.prewrite(b"2", &row.key, start, true).await?;
     assert_eq!((refused.one_phase_commit, refused.errors), (0, Vec::new()));
-    assert!(row.get(now() + 2).await?.error.is_some(), "it left a lock");
+    assert!(row.get(start + 1).await?.error.is_some(), "it left a lock");
     row.commit(start, start + 1).await?;
-    assert_eq!(row.get(now() + 2).await?.value, b"2");
+    assert_eq!(row.get(start + 1).await?.value, b"2");
     place.cluster.clear_failpoint(row.store, &refuse).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn region_errors_come_as_often_as_they_were_ordered() -> Result<()> {
-    let Some(place) = shared().await? else { return Ok(()) };
+    let Some(place) = own().await? else { return Ok(()) };
     let row = Row::find(place.cluster, &place.prefix).await;
     for (name, message) in [
         ("server-is-busy", "server is busy"),
@@ -95,7 +99,7 @@ async fn region_errors_come_as_often_as_they_were_ordered() -> Result<()> {
 
 #[tokio::test]
 async fn a_percentage_is_spread_evenly() -> Result<()> {
-    let Some(place) = shared().await? else { return Ok(()) };
+    let Some(place) = own().await? else { return Ok(()) };
     let row = Row::find(place.cluster, &place.prefix).await;
     let busy = Failpoint::new("server-is-busy").percent(10).prefix(&place.prefix);
     place.cluster.failpoint(row.store, &busy).await?;
@@ -110,7 +114,7 @@ async fn a_percentage_is_spread_evenly() -> Result<()> {
 
 #[tokio::test]
 async fn a_pause_tells_secondaries_from_the_primary_and_ends_when_it_is_taken_away() -> Result<()> {
-    let Some(place) = shared().await? else { return Ok(()) };
+    let Some(place) = own().await? else { return Ok(()) };
     let primary = Row::find(place.cluster, &[&place.prefix[..], b"\x00\x00p"].concat()).await;
     let secondary = Row::find(place.cluster, &[&place.prefix[..], b"\x03\xffs"].concat()).await;
     assert_ne!(primary.store, secondary.store, "slots lie on several stores");
@@ -132,7 +136,7 @@ async fn a_pause_tells_secondaries_from_the_primary_and_ends_when_it_is_taken_aw
 
 #[tokio::test]
 async fn a_split_changes_epochs_and_both_parts_serve() -> Result<()> {
-    let Some(place) = shared().await? else { return Ok(()) };
+    let Some(place) = own().await? else { return Ok(()) };
     let left = Row::find(place.cluster, &[&place.prefix[..], b"a"].concat()).await;
     let right = Row::find(place.cluster, &[&place.prefix[..], b"c"].concat()).await;
     assert_eq!(left.region, right.region);
@@ -150,7 +154,7 @@ async fn a_split_changes_epochs_and_both_parts_serve() -> Result<()> {
 
 #[tokio::test]
 async fn figures_count_requests_and_what_was_written() -> Result<()> {
-    let Some(place) = shared().await? else { return Ok(()) };
+    let Some(place) = own().await? else { return Ok(()) };
     let row = Row::find(place.cluster, &place.prefix).await;
     let before = place.cluster.figures(row.store).await?;
     row.put(&[7; 10_000]).await;
@@ -168,7 +172,7 @@ async fn figures_count_requests_and_what_was_written() -> Result<()> {
 
 #[tokio::test]
 async fn unknown_fail_points_and_stores_are_named_in_the_error() -> Result<()> {
-    let Some(place) = shared().await? else { return Ok(()) };
+    let Some(place) = own().await? else { return Ok(()) };
     let error = place.cluster.failpoint(0, &Failpoint::new("lose-everything")).await.unwrap_err().to_string();
     assert!(error.contains("store 0 refused POST /failpoints") && error.contains("lose-everything"), "{error}");
     let error = place.cluster.failpoint(9, &Failpoint::new("delay-get")).await.unwrap_err().to_string();

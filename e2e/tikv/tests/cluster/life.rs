@@ -99,7 +99,7 @@ async fn a_store_exits_at_a_fail_point_with_the_commit_done() -> Result<()> {
 async fn a_frozen_store_is_silent_and_goes_on_and_pd_comes_back_after_a_kill() -> Result<()> {
     let Some(cluster) = alone(options().stores(1)).await? else { return Ok(()) };
     let row = Row::find(&cluster, b"t/a").await;
-    row.put(b"v").await;
+    let written = row.put(b"v").await;
     cluster.pause_store(0)?;
     assert!(row.get_within(now(), SILENCE).await.is_err());
     cluster.resume_store(0)?;
@@ -108,7 +108,7 @@ async fn a_frozen_store_is_silent_and_goes_on_and_pd_comes_back_after_a_kill() -
     assert_eq!(row.get(now()).await?.value, b"v", "a store needs no PD to read");
     cluster.restart_pd().await?;
     // One phase takes its timestamp from PD.
-    assert!(row.prewrite(b"w", &row.key, now(), true).await?.one_phase_commit > 0);
+    assert!(row.prewrite(b"w", &row.key, written + 1, true).await?.one_phase_commit > 0);
     Ok(())
 }
 

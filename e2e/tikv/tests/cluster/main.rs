@@ -3,6 +3,7 @@
 #![allow(clippy::panic, reason = "a test says what went wrong by panicking")]
 
 mod command;
+mod crash;
 mod faults;
 mod life;
 mod raw;

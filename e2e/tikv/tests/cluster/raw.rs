@@ -116,7 +116,8 @@ pub(crate) struct GetResponse {
     pub(crate) not_found: bool,
 }
 
-/// A point in time that PD might give now. Good enough for a test store; a real TiKV wants PD's own.
+/// A point in time that PD gives about now; its own clock may be a moment behind or, after a restart, seconds ahead. Good
+/// enough for test stores and two-phase commits: those in one phase end the store if they began later than PD's time.
 pub(crate) fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
     u64::try_from(now).expect("before the year 500,000,000") << LOGICAL_BITS
@@ -148,6 +149,11 @@ impl Row {
             }
         }
         panic!("no store has {key:?}");
+    }
+
+    /// Another row of the same region.
+    pub(crate) fn beside(&self, key: Vec<u8>) -> Self {
+        Self { key, ..self.clone() }
     }
 
     fn context(&self) -> Context {
@@ -199,12 +205,13 @@ impl Row {
         self.ask("KvGet", request, within).await
     }
 
-    /// Writes the row in a transaction of its own.
-    pub(crate) async fn put(&self, value: &[u8]) {
+    /// Writes the row in a transaction of its own. Returns when it was committed.
+    pub(crate) async fn put(&self, value: &[u8]) -> u64 {
         let start = now();
         let prewritten = self.prewrite(value, &self.key, start, false).await.expect("prewritten");
         assert_eq!((prewritten.region_error, prewritten.errors), (None, Vec::new()));
         let committed = self.commit(start, start + 1).await.expect("committed");
         assert_eq!((committed.region_error, committed.error), (None, None));
+        start + 1
     }
 }
