@@ -12,6 +12,7 @@
 //! | `plan` | what a commit has to do, sorted by how each part is protected |
 //! | `prewrite`, `validate`, `finish` | its steps |
 //! | `read`, `resolve` | reads, and the locks that they meet |
+//! | `together` | one timestamp and one read for those who ask at once |
 //! | `claims`, `pending`, `batches`, [`retry`] | timestamps to start at, keys being cleared, requests, limits |
 //! | [`TikvStore`], `open` | the store on a real cluster, and what is checked first |
 //! | [`Remote`] | the real cluster |
@@ -40,6 +41,7 @@ pub mod retry;
 pub mod stats;
 pub mod store;
 mod tls;
+mod together;
 mod validate;
 
 pub use open::TikvStore;

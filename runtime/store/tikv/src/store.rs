@@ -14,15 +14,17 @@ use crate::commit::{Committer, failed};
 use crate::read::{self, Patience, to_error};
 use crate::retry::{Backoff, Deadline, Timeouts};
 use crate::stats::Stats;
+use crate::together::Together;
 
 /// A store on a cluster. Clones share it.
 pub struct ClusterStore<C> {
     committer: Arc<Committer<C>>,
+    together: Arc<Together>,
 }
 
 impl<C> Clone for ClusterStore<C> {
     fn clone(&self) -> Self {
-        Self { committer: self.committer.clone() }
+        Self { committer: self.committer.clone(), together: self.together.clone() }
     }
 }
 
@@ -40,7 +42,7 @@ impl<C: Cluster> ClusterStore<C> {
 
     /// The same, with counters that others see too.
     pub fn with_stats(cluster: C, timeouts: Timeouts, stats: Arc<Stats>) -> Self {
-        Self { committer: Arc::new(Committer::new(cluster, stats, timeouts)) }
+        Self { committer: Arc::new(Committer::new(cluster, stats, timeouts)), together: Arc::default() }
     }
 
     /// What it has done so far.
@@ -80,13 +82,21 @@ impl<C: Cluster> ClusterStore<C> {
 impl<C: Cluster> Store for ClusterStore<C> {
     type Snapshot = ClusterSnapshot<C>;
 
-    // Each snapshot has a timestamp of its own, even of those that are asked for at once: so each can become the start
-    // of a transaction. Requests for timestamps are put together below.
+    // Snapshots that are asked for at once have one timestamp. It can become the start of one transaction: the first one
+    // that claims it.
     async fn snapshot(&self) -> Result<ClusterSnapshot<C>, Error> {
-        let at = self.now(self.deadline()).await?;
-        self.committer.claims.add(at);
+        let store = self.clone();
+        let ask = move || {
+            let store = store.clone();
+            async move {
+                let at = store.now(store.deadline()).await?;
+                store.committer.claims.add(at);
+                Ok(at)
+            }
+        };
+        let shared = self.together.timestamp(ask).await?;
         self.committer.stats.snapshots.add_one();
-        Ok(ClusterSnapshot { store: self.clone(), at })
+        Ok(ClusterSnapshot { store: self.clone(), at: shared.at, is_shared: shared.with_others })
     }
 
     async fn snapshot_at(&self, at: Timestamp) -> Result<ClusterSnapshot<C>, Error> {
@@ -99,7 +109,7 @@ impl<C: Cluster> Store for ClusterStore<C> {
             return Err(Error::HistoryNotKept { asked: at, why });
         }
         self.committer.stats.snapshots.add_one();
-        Ok(ClusterSnapshot { store: self.clone(), at: at.min(now) })
+        Ok(ClusterSnapshot { store: self.clone(), at: at.min(now), is_shared: false })
     }
 
     async fn commit(&self, commit: Commit) -> Result<CommitResult, Error> {
@@ -111,17 +121,31 @@ impl<C: Cluster> Store for ClusterStore<C> {
 pub struct ClusterSnapshot<C> {
     store: ClusterStore<C>,
     at: Timestamp,
+    /// Others read at the same time, perhaps at this moment.
+    is_shared: bool,
 }
 
 impl<C> Clone for ClusterSnapshot<C> {
     fn clone(&self) -> Self {
-        Self { store: self.store.clone(), at: self.at }
+        Self { store: self.store.clone(), at: self.at, is_shared: self.is_shared }
     }
 }
 
 impl<C> fmt::Debug for ClusterSnapshot<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClusterSnapshot").field("at", &self.at.0).finish_non_exhaustive()
+    }
+}
+
+impl<C: Cluster> ClusterSnapshot<C> {
+    /// Reads with those who read in the same snapshot at this moment. `None` if something is in the way of one of them.
+    async fn read_together(&self, keys: &[Bytes]) -> Option<Vec<Option<Bytes>>> {
+        let (store, at) = (self.store.clone(), self.at);
+        let read = move |keys: Vec<Bytes>| async move {
+            store.committer.stats.reads_together.add_one();
+            store.deadline().read(store.committer.cluster.batch_get(at, &keys)).await.ok()
+        };
+        self.store.together.read(at, keys, read).await
     }
 }
 
@@ -138,6 +162,11 @@ impl<C: Cluster> Snapshot for ClusterSnapshot<C> {
     async fn batch_get(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, Error> {
         let committer = &self.store.committer;
         committer.pending.wait_for_keys(keys.iter()).await;
+        if self.is_shared
+            && let Some(values) = self.read_together(keys).await
+        {
+            return Ok(values);
+        }
         let read = read::batch_get(&committer.cluster, self.at, keys, Patience::Wait, self.store.deadline());
         read.await.map_err(|failure| to_error(failure, self.at))
     }
