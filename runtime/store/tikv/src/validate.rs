@@ -49,16 +49,16 @@ pub(crate) struct Validator<'a, C> {
 }
 
 impl<C: Cluster> Validator<'_, C> {
-    /// Whether the keys still had the values that were seen just before the transaction began. From there on its locks
-    /// guard them.
+    /// Whether keys that were seen before the transaction began had the same values when it did. From there on its locks
+    /// guard them, and so they do what was seen at its start or later: since then nothing has changed, or there is no lock.
     pub(crate) async fn guarded_at_start(&self, plan: &Plan) -> Result<(), Invalid> {
         let mut reads = plan.guarded.clone();
-        for range in plan.ranges.iter().filter(|range| range.seen_at != self.start) {
+        for range in plan.ranges.iter().filter(|range| range.seen_at < self.start) {
             let values = self.get(range.seen_at, &range.written).await?;
             let keys = range.written.iter().zip(values);
             reads.extend(keys.map(|(key, value)| Read { key: key.clone(), seen_at: range.seen_at, value }));
         }
-        reads.retain(|read| read.seen_at != self.start);
+        reads.retain(|read| read.seen_at < self.start);
         self.keys_at(&reads, Timestamp(self.start.0.saturating_sub(1))).await
     }
 
