@@ -15,7 +15,7 @@ const SECONDS: Duration = Duration::from_secs(9);
 
 async fn refused(options: &Options) -> Error {
     let begin = Instant::now();
-    let error = TikvStore::open(options).await.err().expect("it must not open");
+    let error = TikvStore::open(options).await.expect_err("it must not open");
     assert!(begin.elapsed() < SECONDS, "it took {:?}", begin.elapsed());
     error
 }
