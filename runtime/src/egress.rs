@@ -57,7 +57,7 @@ impl Egresses {
         self.lock().entry(egress.clone()).or_default().changed.subscribe()
     }
 
-    /// Records above `after`, the oldest first.
+    /// Records above `after`, the oldest first, if no other process releases any.
     pub(crate) async fn read<S: Store>(
         &self,
         store: &S,
@@ -83,7 +83,7 @@ impl Egresses {
 }
 
 /// Merges the records of all slots.
-async fn read_stored<P: Snapshot>(
+pub(crate) async fn read_stored<P: Snapshot>(
     snapshot: &P,
     layout: Layout,
     egress: &EgressName,

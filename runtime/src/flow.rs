@@ -7,12 +7,11 @@
 //! **Invariant:** every accepted request gets exactly one record, or the process ends before it has one and the
 //! request can be repeated. **Invariant:** from sealing on nothing can cancel a flow; the commit decides.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tandem_model::flow::{OutgoingMessage, Overlay, Tree};
+use tandem_model::flow::{Overlay, Tree};
 use tandem_model::ids::{FlowId, Instance, Payload};
 use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::outcome::{CallTrace, Cause, FlowRecord, Outcome};
@@ -23,7 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
-use crate::partition::{ReadSet, ScanRequest, Sealed, Sealing, Seen, SeenLane, Source, Stale, View};
+use crate::partition::{ReadSet, Sealed, Sealing, Seen, Source, Stale, View};
 use crate::runtime::{Invalid, NotAccepted};
 use crate::turns::{Held, Place};
 
@@ -34,6 +33,7 @@ mod ahead;
 mod attempt;
 mod call;
 mod effects;
+mod lanes;
 mod reads;
 mod trace;
 
@@ -459,34 +459,6 @@ impl<S: Store> Flow<S> {
             Ok(Sealed::Refused(why)) => Step::Refused(why),
             Err(_) => Step::Refused("the runtime is stopping".to_owned()),
         }
-    }
-
-    /// Who numbers what the flow sends, where that is not this process.
-    async fn see_lanes(&self, view: &View<S>, messages: &[OutgoingMessage]) -> Result<Vec<SeenLane>, Step> {
-        let unheld = self.engine.partition.unheld_lanes(messages);
-        if unheld.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rows: Vec<bytes::Bytes> = unheld.iter().map(|from| self.engine.layout.lane(*from)).collect();
-        let seen = view.read(&rows).await.map_err(|error| Step::Refused(error.to_string()))?;
-        Ok(unheld.into_iter().zip(seen).map(|(from, seen)| SeenLane { from, seen }).collect())
-    }
-
-    /// Makes the flow's message row part of what it read: two deliveries of one message cannot both commit. Where other
-    /// processes deliver as well, so is the absence of messages that come before it in its lane.
-    async fn consume(&self, view: &View<S>, row: &bytes::Bytes, reads: &mut ReadSet) -> Result<(), Step> {
-        let seen = view.read(std::slice::from_ref(row)).await.map_err(|error| Step::Refused(error.to_string()))?;
-        match seen.into_iter().next() {
-            Some(seen) if seen.value.is_some() => reads.add(row.clone(), seen),
-            Some(_) | None => return Err(Step::Left(Left::Consumed)),
-        }
-        if !self.engine.partition.is_shared() || !works(Mechanism::LaneOrder) {
-            return Ok(());
-        }
-        let Some(range) = self.engine.courier.before(row) else { return Ok(()) };
-        let request = ScanRequest { range, limit: 1, reverse: false, own: BTreeMap::new() };
-        let before = view.scan(request, reads).await.map_err(|error| Step::Refused(error.to_string()))?;
-        if before.rows.is_empty() { Ok(()) } else { Err(Step::Left(Left::TooEarly)) }
     }
 
     /// Stores an outcome without effects. A message that will never succeed is set aside in the same transaction.

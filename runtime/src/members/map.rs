@@ -158,7 +158,7 @@ mod tests {
         let (before, after) = (map(&all), map(&drained));
         assert_eq!(after.owned_by(MemberId(2)), 0);
         assert!(before.owners.iter().zip(&after.owners).all(|(b, a)| b == a || *b == Some(MemberId(2))));
-        let mut again = all.clone();
+        let mut again = all;
         again[2] = member(77, "pod-2", false);
         let again = map(&again);
         assert_eq!(again.owned_by(MemberId(77)), before.owned_by(MemberId(2)));

@@ -11,6 +11,7 @@ use tandem_store::keys::{self, RowKey};
 use tandem_store::{Error, KeyRange, Snapshot, Store, rows};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::egress::read_stored;
 use crate::peers::{Answer, Lookup};
 
 use super::{EgressRecord, FlowFilter, FlowState, InstanceState, RunningFlow, Runtime};
@@ -199,6 +200,10 @@ impl<S: Store> Runtime<S> {
     /// Records of an egress with a sequence above `after`, oldest first, at most `limit`.
     pub async fn egress(&self, egress: &EgressName, after: u64, limit: usize) -> Result<Vec<EgressRecord>, Error> {
         let engine = &self.engine;
+        if engine.partition.is_shared() {
+            // What this process has released is not all there is.
+            return read_stored(&engine.store.snapshot().await?, engine.layout, egress, after, limit).await;
+        }
         engine.egresses.read(&engine.store, engine.layout, egress, after, limit).await
     }
 }

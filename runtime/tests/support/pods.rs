@@ -22,6 +22,8 @@ pub(crate) const BEAT: Duration = Duration::from_millis(20);
 /// When one that gives none counts as gone. Long enough for a machine that is busy.
 pub(crate) const DEAD_AFTER: Duration = Duration::from_millis(800);
 
+/// More keys than are needed to find one of each owner.
+const KEYS_MAX: usize = 10_000;
 /// How long a pod that stops passes requests on.
 pub(crate) const LINGER: Duration = Duration::from_millis(300);
 
@@ -142,7 +144,7 @@ impl<S: Store> Pod<S> {
             let key: Key = key.parse().unwrap();
             map.owner(self.stage.layout.slots().slot_of(&key)) == Some(map.me)
         };
-        (0..).map(|at| format!("key-{at}")).filter(is_own).nth(number).unwrap()
+        (0..KEYS_MAX).map(|at| format!("key-{at}")).filter(is_own).nth(number).unwrap()
     }
 
     /// A key that another pod owns, by this pod's map.
@@ -150,7 +152,7 @@ impl<S: Store> Pod<S> {
         let (map, owner) = (self.stage.runtime.map(), other.id());
         let slots = self.stage.layout.slots();
         let is_its = |key: &String| map.owner(slots.slot_of(&key.parse().unwrap())) == Some(owner);
-        (0..).map(|at| format!("key-{at}")).find(is_its).unwrap()
+        (0..KEYS_MAX).map(|at| format!("key-{at}")).find(is_its).unwrap()
     }
 
     /// A figure of its metrics: name and labels as they are written, 0 if it is not there.

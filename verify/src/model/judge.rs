@@ -322,7 +322,9 @@ impl<'a> Judge<'a> {
             Outcome::Failed => (!is_broken && !is_lost).then(|| "its code does not do that".to_owned()),
             Outcome::TimedOut => {
                 let deadline_ms = asked.map_or(0, |asked| asked.deadline_ms);
-                (record.duration_us / 1_000 < deadline_ms).then(|| format!("its deadline was {deadline_ms} ms"))
+                // A process that runs what another one could not has what is left of the time.
+                let is_early = record.duration_us / 1_000 < deadline_ms && !self.history.had_rivals;
+                is_early.then(|| format!("its deadline was {deadline_ms} ms"))
             }
             Outcome::Cancelled => {
                 (!asked.is_some_and(|asked| asked.cancelled)).then(|| "nobody cancelled it".to_owned())

@@ -29,6 +29,9 @@ const TIMES: Times = Times {
     patience_ms_more: 3_000,
 };
 
+/// An odd number with bits all over it: the golden ratio.
+const STIR: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// All clients, and what they know.
 #[derive(Debug)]
 pub struct Clients {
@@ -212,8 +215,10 @@ impl Sending<'_> {
     }
 
     async fn call(&self, request: Request<Body>) -> Raw {
-        // Of two processes, any may be asked. A router never fails.
-        let which = self.clients.trace.note("request") % self.routers.len() as u64;
+        // Of several processes, any may be asked. What stirs the number of the request keeps clients that come in turn
+        // from asking the same process for ever. A router never fails.
+        let stirred = self.clients.trace.note("request").wrapping_mul(STIR) >> (u64::BITS / 2);
+        let which = stirred % self.routers.len() as u64;
         let router = self.routers[usize::try_from(which).unwrap_or_default()].clone();
         let Ok(response) = router.oneshot(request).await;
         let (parts, body) = response.into_parts();
