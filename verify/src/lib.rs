@@ -7,8 +7,10 @@
 //! | [`model`] | what each outcome of a program may have left |
 //! | `jobs` | what clients do with each request, and what they make of the answers |
 //! | [`world`] | a whole runtime in one deterministic thread, with faults and crashes from a seed |
+//! | [`commits`] | committers on a simulated TiKV cluster, with faults from a seed |
 //! | [`process`] | the same programs against real processes, with kill -9 |
 
+pub mod commits;
 pub mod history;
 mod jobs;
 pub mod model;

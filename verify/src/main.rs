@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod histories;
 mod processes;
 mod simulate;
+mod simulate_commits;
 mod soak;
 
 /// Tries to break the contract in every way that one machine allows.
@@ -21,6 +22,8 @@ struct Arguments {
 enum Command {
     /// Runs whole runtimes in simulated worlds, one for each seed, and judges what happened in them.
     Simulate(simulate::Arguments),
+    /// Runs committers on simulated TiKV clusters, one for each seed, and judges what happened.
+    Commits(simulate_commits::Arguments),
     /// Checks list-append histories of real runtimes for anomalies.
     Histories(histories::Arguments),
     /// Runs random programs, or histories, against real processes that are killed, and judges what happened.
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let done = match command {
         Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Commits(arguments) => simulate_commits::run(&arguments),
         Command::Histories(arguments) => histories::run(&arguments),
         Command::Processes(arguments) => processes::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),

@@ -202,7 +202,7 @@ impl Total {
     }
 }
 
-fn parse_range(text: &str) -> Result<Range<u64>, String> {
+pub(crate) fn parse_range(text: &str) -> Result<Range<u64>, String> {
     let problem = || format!("{text:?} is not a range of seeds, like 0..1000");
     let (start, end) = text.split_once("..").ok_or_else(problem)?;
     let (start, end) = (start.trim().parse().map_err(|_| problem())?, end.trim().parse().map_err(|_| problem())?);

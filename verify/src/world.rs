@@ -47,7 +47,7 @@ use plan::{LifeEnds, Plan};
 use trace::Trace;
 use workers::Workers;
 
-mod alarms;
+pub(crate) mod alarms;
 pub mod client;
 pub mod network;
 pub mod plan;

@@ -19,6 +19,8 @@ use tokio::runtime::Builder;
 
 #[path = "mechanisms/calls.rs"]
 mod calls;
+#[path = "support/cluster.rs"]
+mod cluster;
 #[path = "../../runtime/tests/support/held.rs"]
 mod held;
 #[path = "mechanisms/once.rs"]
@@ -31,6 +33,8 @@ mod release;
 mod script;
 #[path = "../../runtime/tests/support/stage.rs"]
 mod stage;
+#[path = "mechanisms/tikv.rs"]
+mod tikv;
 #[path = "mechanisms/worlds.rs"]
 mod worlds;
 
@@ -120,6 +124,20 @@ checks! {
         C7 LaneOrder messages_of_one_sender_run_in_order;
         C7 VersionsReserved sequences_grow_across_restarts;
     }
+    tikv {
+        C2 TikvReads of_two_who_change_what_the_other_read_one_commits;
+        C2 TikvAbsences of_two_who_saw_nothing_one_commits;
+        C2 TikvRanges of_two_who_add_to_the_range_of_the_other_one_commits;
+        C2 TikvGuards an_update_since_an_old_snapshot_is_not_lost;
+        C1 TikvStartOnce two_commits_from_one_snapshot_are_two_transactions;
+        C2 TikvOnePhase one_phase_is_not_for_those_who_only_read_something;
+        C2 TikvCommitTime a_commit_is_true_at_its_own_time;
+        C2 TikvTooEarly what_has_to_commit_later_is_validated_again;
+        C5 TikvLostCommit a_lost_commit_is_not_called_rejected;
+        C5 TikvLostOnePhase a_late_commit_in_one_phase_does_not_come_after_the_answer;
+        C5 TikvUndeterminedFloor what_was_undetermined_stays_as_it_was_found;
+        C1 TikvAbsentPrimary a_lock_without_its_primary_is_not_just_removed;
+    }
 }
 
 /// Shows that a check passes with a mechanism, and fails without it because of what the mechanism claims.
@@ -182,7 +200,8 @@ fn page() -> String {
          (the feature `sabotage`, which no released binary has), and a check that is green with the mechanism and red \
          without it, because of what it claims and for no other reason. So no mechanism is there for nothing, and none can be lost unseen.\n\n\
          In the last column is *yes* where random worlds see it, too: whole runtimes on a simulated store with random programs, \
-         faults and crashes (`verify/src/world.rs`). The others need what those worlds do not have, such as two runtimes on one store.\n\n\
+         faults and crashes (`verify/src/world.rs`). The others need what those worlds do not have, such as two runtimes on one store. \
+         The mechanisms of the commit on TiKV are checked on a simulated cluster (`runtime/store/tikv/src/simulated.rs`).\n\n\
          | clause | claim | mechanism | check | random worlds |\n| --- | --- | --- | --- | --- |\n",
     );
     let mut checks: Vec<&Check> = CHECKS.iter().collect();
@@ -199,6 +218,21 @@ fn page() -> String {
 
 /// The end of the page.
 const SOAK: &str = "
+## The commit on TiKV
+
+A simulated TiKV cluster has regions on several stores, locks, versions and rollback records as TiKV has them, and timestamps. Each request is
+a message of its own: it arrives and has its effect whether or not its sender still waits. From a seed, requests and answers are lost, come late, even long after
+their sender was told that nobody knows; regions split, merge and move; stores and the placement driver restart; processes die, stand still for longer than their locks live,
+and are cut off, also one way. On it run
+
+- the laws that every store must hold (`runtime/store/tikv/tests/simulated.rs`);
+- the faults of the commit path by name, each in one test (`verify/tests/commit_faults.rs`);
+- worlds of committers (`verify/src/commits.rs`): transfers, lists in one key and lists in a range, and pairs of which one may be there. Snapshots are looked at while they work. In the end
+  what was acknowledged is there at its timestamp, what was rejected is not, what was undetermined is as it was found, each attempt is there as a whole or not at all, histories have no circle,
+  the order keeps to the clock, and nothing stays locked. `tandem-verify commits --minutes 5` runs as many as there is time for, and prints for each failing seed the one command that does it all again.
+
+It is not TiKV: it has no Raft below its regions, and knows only what the commit asks. What runs against real processes of the protocol is said elsewhere.
+
 ## Soak
 
 `make soak MINUTES=10` looks for what nobody thought of, for as long as it is told to. It runs in turn, each time with new seeds:

@@ -85,6 +85,30 @@ pub enum Mechanism {
     EmbeddedWindow,
     /// The embedded store syncs before it shows or answers anything.
     EmbeddedSync,
+    /// On TiKV, keys that were only read still have their values at the commit timestamp.
+    TikvReads,
+    /// On TiKV, keys that were read and not there are still not there at the commit timestamp.
+    TikvAbsences,
+    /// On TiKV, ranges that were read have the same rows at the commit timestamp.
+    TikvRanges,
+    /// On TiKV, a key that was read and is written has not changed from the read to the start of the transaction.
+    TikvGuards,
+    /// On TiKV, the timestamp of a snapshot becomes the start of one transaction at most.
+    TikvStartOnce,
+    /// On TiKV, a transaction that only read something is not committed in one phase.
+    TikvOnePhase,
+    /// On TiKV, the primary is committed at exactly the timestamp at which what was read was validated.
+    TikvCommitTime,
+    /// On TiKV, what must be committed later than it was validated is validated again.
+    TikvTooEarly,
+    /// On TiKV, a commit whose answer was lost is asked for, and nothing is said of it before.
+    TikvLostCommit,
+    /// On TiKV, a commit in one phase whose answer was lost is forbidden at its primary before anything else is said of it.
+    TikvLostOnePhase,
+    /// On TiKV, a commit in one phase that stays undetermined is decided for all snapshots that are taken afterwards.
+    TikvUndeterminedFloor,
+    /// On TiKV, a lock is cleared for want of a primary only once the primary is forbidden.
+    TikvAbsentPrimary,
 }
 
 impl Mechanism {
@@ -142,7 +166,7 @@ mod switch {
         static OFF: Cell<u64> = const { Cell::new(0) };
     }
 
-    const _: () = assert!((Mechanism::EmbeddedSync as u32) < u64::BITS, "each mechanism has a bit");
+    const _: () = assert!((Mechanism::TikvAbsentPrimary as u32) < u64::BITS, "each mechanism has a bit");
 
     pub(super) fn turn(mechanism: Mechanism, off: bool) -> bool {
         let (bit, before) = (1 << mechanism as u32, OFF.get());

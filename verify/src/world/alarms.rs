@@ -18,18 +18,18 @@ thread_local! {
 
 /// What was heard.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Alarms(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Alarms(Arc<Mutex<Vec<String>>>);
 
 impl Alarms {
     /// Runs something, and listens.
-    pub(super) fn watch<T>(&self, run: impl FnOnce() -> T) -> T {
+    pub(crate) fn watch<T>(&self, run: impl FnOnce() -> T) -> T {
         HOOK.call_once(listen_to_panics);
         PANICS.with_borrow_mut(Vec::clear);
         tracing::subscriber::with_default(self.clone(), run)
     }
 
     /// What was heard.
-    pub(super) fn take(&self) -> Vec<String> {
+    pub(crate) fn take(&self) -> Vec<String> {
         let errors = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         errors.into_iter().chain(PANICS.with_borrow_mut(std::mem::take)).collect()
     }

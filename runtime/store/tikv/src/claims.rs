@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tandem_model::ids::Timestamp;
+use tandem_model::mechanism::{Mechanism, works};
 use tokio::time::Instant;
 
 /// More snapshots than this are not remembered; those that go first were taken first.
@@ -35,6 +36,9 @@ impl Claims {
     /// Claims a timestamp, and gives how long ago it was taken. `None` if it is not, or no longer, to be had.
     pub(crate) fn take(&self, at: Timestamp) -> Option<Duration> {
         let age = self.lock().get_mut(&at)?.take()?.elapsed();
+        if !works(Mechanism::TikvStartOnce) {
+            self.add(at);
+        }
         (age <= CLAIM_AGE_MAX).then_some(age)
     }
 

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_model::ids::Timestamp;
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_store::{Commit, CommitResult, Error};
 use tokio::sync::{Semaphore, watch};
 
@@ -161,11 +162,11 @@ impl<C: Cluster> Committer<C> {
         };
         let transaction = Transaction { plan, start, age };
         let validator = Validator { cluster: &self.cluster, pending: &self.pending, start, deadline };
+        if let Err(invalid) = validator.guarded_at_start(plan).await {
+            // Nothing has been sent yet.
+            return self.invalid(invalid);
+        }
         if self.may_take_one_phase(plan, deadline).await? {
-            if let Err(invalid) = validator.guarded_at_start(plan).await {
-                // Nothing has been sent yet.
-                return self.invalid(invalid);
-            }
             match prewrite::in_one_phase(&self.cluster, transaction, deadline).await {
                 Some(prewritten) => return self.after_one_phase(transaction, prewritten, deadline).await,
                 None => self.stats.one_phase_refused.add_one(),
@@ -175,7 +176,7 @@ impl<C: Cluster> Committer<C> {
     }
 
     async fn may_take_one_phase(&self, plan: &Plan, deadline: Deadline) -> Result<bool, Error> {
-        if !plan.is_all_written() || plan.bytes() > ONE_PHASE_BYTES_MAX {
+        if (!plan.is_all_written() && works(Mechanism::TikvOnePhase)) || plan.bytes() > ONE_PHASE_BYTES_MAX {
             return Ok(false);
         }
         let mut region = None;
@@ -199,11 +200,14 @@ impl<C: Cluster> Committer<C> {
                 self.stats.commits_one_phase.add_one();
                 Ok(Attempt::Done(CommitResult::Committed(at)))
             }
+            Prewritten::OnePhaseLost(why) if !works(Mechanism::TikvLostOnePhase) => Err(Error::Unavailable(why)),
             Prewritten::OnePhaseLost(why) => {
                 let limit = transaction.one_phase_limit();
                 Ok(self.decide(transaction, &why, deadline).await.unwrap_or_else(|| {
                     // See above: from a snapshot beyond the limit on, it is decided.
-                    self.floor.fetch_max(limit.0, Ordering::AcqRel);
+                    if works(Mechanism::TikvUndeterminedFloor) {
+                        self.floor.fetch_max(limit.0, Ordering::AcqRel);
+                    }
                     self.undetermined(&why)
                 }))
             }
@@ -219,10 +223,8 @@ impl<C: Cluster> Committer<C> {
         deadline: Deadline,
     ) -> Result<Attempt, Error> {
         let plan = transaction.plan;
-        let (prewritten, seen) = tokio::join!(prewrite::in_two_phases(&self.cluster, transaction, deadline), async {
-            validator.guarded_at_start(plan).await?;
-            validator.seen(plan).await
-        });
+        let prewrite = prewrite::in_two_phases(&self.cluster, transaction, deadline);
+        let (prewritten, seen) = tokio::join!(prewrite, validator.seen(plan));
         if !matches!(prewritten, Prewritten::Locked) {
             self.roll_back(transaction);
             return self.not_prewritten(transaction, prewritten);
@@ -234,17 +236,22 @@ impl<C: Cluster> Committer<C> {
                 return self.invalid(invalid);
             }
         };
+        let mut validated = false;
         loop {
-            let at = match self.timestamp(deadline).await {
+            let mut at = match self.timestamp(deadline).await {
                 Ok(at) => at,
                 Err(error) => {
                     self.roll_back(transaction);
                     return Err(error);
                 }
             };
-            if let Err(invalid) = validator.everything_at(plan, &seen, at).await {
+            if !validated && let Err(invalid) = validator.everything_at(plan, &seen, at).await {
                 self.roll_back(transaction);
                 return self.invalid(invalid);
+            }
+            validated = !works(Mechanism::TikvTooEarly);
+            if !works(Mechanism::TikvCommitTime) {
+                at = self.timestamp(deadline).await?;
             }
             match finish::commit_primary(&self.cluster, transaction, at, deadline).await {
                 Primary::Committed(left) => {
@@ -261,6 +268,7 @@ impl<C: Cluster> Committer<C> {
                     self.roll_back(transaction);
                     return Err(failed(failure));
                 }
+                Primary::Lost(why) if !works(Mechanism::TikvLostCommit) => return Err(Error::Unavailable(why)),
                 Primary::Lost(why) => {
                     let decided = self.decide(transaction, &why, deadline).await;
                     return Ok(decided.unwrap_or_else(|| self.undetermined(&why)));

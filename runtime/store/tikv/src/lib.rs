@@ -20,6 +20,7 @@
 //! | `housekeeping`, `tls` | locks of the dead, old history, certificates |
 //! | [`options`] | how to reach it, and which part of it is ours |
 //! | [`stats`] | what was done, in numbers |
+//! | `simulated` | a cluster in memory with faults from a seed; a feature, for tests |
 //!
 //! `docs/design/0009-commit-on-tikv.md` says why it is like this.
 
@@ -38,6 +39,8 @@ mod read;
 mod remote;
 mod resolve;
 pub mod retry;
+#[cfg(feature = "simulated")]
+pub mod simulated;
 pub mod stats;
 pub mod store;
 mod tls;

@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_store::KeyRange;
-use tokio::sync::watch;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// Clearing usually takes one round trip.
 const WAIT_MAX: Duration = Duration::from_millis(50);
 
-/// Each key with the number of its transaction and what ends when it is cleared.
-type Keys = BTreeMap<Bytes, (u64, watch::Receiver<()>)>;
+/// Each key with the number of its transaction and what is closed when it is cleared. It wakes those who wait in the order
+/// in which they came, so that a simulation takes the same course each time.
+type Keys = BTreeMap<Bytes, (u64, Arc<Semaphore>)>;
 
 /// The keys that are being cleared.
 #[derive(Debug, Default)]
@@ -34,21 +35,20 @@ pub(crate) struct PendingKeys {
     pending: Arc<Pending>,
     transaction: u64,
     keys: Vec<Bytes>,
-    // Receivers learn of the end when this is dropped.
-    _end: watch::Sender<()>,
+    end: Arc<Semaphore>,
 }
 
 impl Pending {
     /// From now on, others wait for these keys of the transaction that started at `transaction`.
     pub(crate) fn add(self: &Arc<Self>, transaction: u64, keys: Vec<Bytes>) -> PendingKeys {
-        let (end, waiting) = watch::channel(());
+        let end = Arc::new(Semaphore::new(0));
         let mut all = self.lock();
         for key in &keys {
-            all.insert(key.clone(), (transaction, waiting.clone()));
+            all.insert(key.clone(), (transaction, end.clone()));
         }
         self.count.store(all.len(), Ordering::Release);
         drop(all);
-        PendingKeys { pending: self.clone(), transaction, keys, _end: end }
+        PendingKeys { pending: self.clone(), transaction, keys, end }
     }
 
     /// Waits until none of these keys is pending, or for a short time.
@@ -78,11 +78,11 @@ impl Pending {
     }
 }
 
-async fn wait(ends: Vec<watch::Receiver<()>>) {
+async fn wait(ends: Vec<Arc<Semaphore>>) {
     let all = async {
-        for mut end in ends {
-            // An error is what we wait for: the sender is gone.
-            while end.changed().await.is_ok() {}
+        for end in ends {
+            // There never is a permit. The error is what we wait for: it is closed.
+            let _ = end.acquire().await;
         }
     };
     // Whether it was enough shows itself: what is still locked is met as a lock.
@@ -98,6 +98,8 @@ impl Drop for PendingKeys {
             }
         }
         self.pending.count.store(all.len(), Ordering::Release);
+        drop(all);
+        self.end.close();
     }
 }
 

@@ -3,7 +3,7 @@
 //! | part | protected by |
 //! | --- | --- |
 //! | keys that are written | their locks |
-//! | of these, keys that were read ([`Plan::guarded`]) | their locks, from the start of the transaction on; TiKV's own comparison of versions if the start is when they were read, otherwise a read just before the start |
+//! | of these, keys that were read ([`Plan::guarded`]) | their locks, from the start of the transaction on; TiKV's own comparison of versions if the start is when they were read, otherwise a read at the start |
 //! | keys that were only read | a read at the commit timestamp |
 //! | ranges | a read at the commit timestamp, without the keys that are written: those are as if read by key |
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tandem_model::ids::Timestamp;
+use tandem_model::mechanism::{Mechanism, works};
 
 use crate::cluster::{
     CheckTransaction, Cluster, CommitAnswer, CommitKeys, Failure, FoundLock, Lock, RollbackKeys, TransactionStatus,
@@ -46,9 +47,11 @@ async fn fate<C: Cluster>(
         primary: primary.clone(),
         start,
         found: FoundLock::RollBackIfExpiredAt(now),
-        roll_back_if_absent: over,
+        roll_back_if_absent: over && works(Mechanism::TikvAbsentPrimary),
     };
-    ask(cluster, &question, deadline).await
+    let status = ask(cluster, &question, deadline).await?;
+    let forget = over && status == TransactionStatus::Unknown && !works(Mechanism::TikvAbsentPrimary);
+    Ok(if forget { TransactionStatus::RolledBack } else { status })
 }
 
 /// Asks until there is an answer.

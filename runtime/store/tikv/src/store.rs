@@ -3,11 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_model::ids::Timestamp;
 use tandem_store::{Commit, CommitResult, Error, KeyRange, Snapshot, Store};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::commit::{Committer, failed};
@@ -15,6 +17,9 @@ use crate::read::{self, Patience, to_error};
 use crate::retry::{Backoff, Deadline, Timeouts};
 use crate::stats::Stats;
 use crate::together::Together;
+
+/// What is younger than this is kept: the least window of history is twice as long. Reads of older views are checked.
+const SURELY_KEPT: Duration = Duration::from_mins(5);
 
 /// A store on a cluster. Clones share it.
 pub struct ClusterStore<C> {
@@ -64,6 +69,16 @@ impl<C: Cluster> ClusterStore<C> {
         Deadline::of(self.committer.timeouts)
     }
 
+    /// Whether the history of this time has not been removed yet.
+    async fn is_kept(&self, at: Timestamp, deadline: Deadline) -> Result<(), Error> {
+        let safe = deadline.repeat(|| self.committer.cluster.safe_point()).await.map_err(failed)?;
+        if at < safe {
+            let why = format!("history before {} ms since 1970 is removed", safe.unix_ms());
+            return Err(Error::HistoryNotKept { asked: at, why });
+        }
+        Ok(())
+    }
+
     /// A timestamp of now that is above everything that is undetermined.
     async fn now(&self, deadline: Deadline) -> Result<Timestamp, Error> {
         let mut backoff = Backoff::new();
@@ -96,20 +111,19 @@ impl<C: Cluster> Store for ClusterStore<C> {
         };
         let shared = self.together.timestamp(ask).await?;
         self.committer.stats.snapshots.add_one();
-        Ok(ClusterSnapshot { store: self.clone(), at: shared.at, is_shared: shared.with_others })
+        let surely_kept_until = Instant::now() + SURELY_KEPT;
+        Ok(ClusterSnapshot { store: self.clone(), at: shared.at, is_shared: shared.with_others, surely_kept_until })
     }
 
     async fn snapshot_at(&self, at: Timestamp) -> Result<ClusterSnapshot<C>, Error> {
         let deadline = self.deadline();
         // A store that is asked for a timestamp which PD has not given out yet may stop for good.
         let now = self.now(deadline).await?;
-        let safe = deadline.repeat(|| self.committer.cluster.safe_point()).await.map_err(failed)?;
-        if at < safe {
-            let why = format!("history before {} ms since 1970 is removed", safe.unix_ms());
-            return Err(Error::HistoryNotKept { asked: at, why });
-        }
+        self.is_kept(at, deadline).await?;
         self.committer.stats.snapshots.add_one();
-        Ok(ClusterSnapshot { store: self.clone(), at: at.min(now), is_shared: false })
+        let age = Duration::from_millis(now.unix_ms().saturating_sub(at.unix_ms()));
+        let surely_kept_until = Instant::now() + SURELY_KEPT.saturating_sub(age);
+        Ok(ClusterSnapshot { store: self.clone(), at: at.min(now), is_shared: false, surely_kept_until })
     }
 
     async fn commit(&self, commit: Commit) -> Result<CommitResult, Error> {
@@ -123,11 +137,13 @@ pub struct ClusterSnapshot<C> {
     at: Timestamp,
     /// Others read at the same time, perhaps at this moment.
     is_shared: bool,
+    surely_kept_until: Instant,
 }
 
 impl<C> Clone for ClusterSnapshot<C> {
     fn clone(&self) -> Self {
-        Self { store: self.store.clone(), at: self.at, is_shared: self.is_shared }
+        let Self { store, at, is_shared, surely_kept_until } = self;
+        Self { store: store.clone(), at: *at, is_shared: *is_shared, surely_kept_until: *surely_kept_until }
     }
 }
 
@@ -147,6 +163,14 @@ impl<C: Cluster> ClusterSnapshot<C> {
         };
         self.store.together.read(at, keys, read).await
     }
+
+    /// After a read: what it gave counts only if the history had not been removed before it. Stores do not say so.
+    async fn kept<T>(&self, read: T) -> Result<T, Error> {
+        if Instant::now() >= self.surely_kept_until {
+            self.store.is_kept(self.at, self.store.deadline()).await?;
+        }
+        Ok(read)
+    }
 }
 
 impl<C: Cluster> Snapshot for ClusterSnapshot<C> {
@@ -165,10 +189,10 @@ impl<C: Cluster> Snapshot for ClusterSnapshot<C> {
         if self.is_shared
             && let Some(values) = self.read_together(keys).await
         {
-            return Ok(values);
+            return self.kept(values).await;
         }
         let read = read::batch_get(&committer.cluster, self.at, keys, Patience::Wait, self.store.deadline());
-        read.await.map_err(|failure| to_error(failure, self.at))
+        self.kept(read.await.map_err(|failure| to_error(failure, self.at))?).await
     }
 
     async fn scan(&self, range: &KeyRange, limit: usize, reverse: bool) -> Result<Vec<(Bytes, Bytes)>, Error> {
@@ -176,6 +200,6 @@ impl<C: Cluster> Snapshot for ClusterSnapshot<C> {
         committer.pending.wait_for_range(range).await;
         let (bounds, deadline) = ((limit, reverse), self.store.deadline());
         let read = read::scan(&committer.cluster, self.at, range, bounds, Patience::Wait, deadline);
-        read.await.map_err(|failure| to_error(failure, self.at))
+        self.kept(read.await.map_err(|failure| to_error(failure, self.at))?).await
     }
 }

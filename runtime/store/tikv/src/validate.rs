@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use tandem_model::ids::Timestamp;
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_store::{KeyRange, Read};
 
 use crate::cluster::{Cluster, ReadFailure};
@@ -49,8 +50,13 @@ pub(crate) struct Validator<'a, C> {
 }
 
 impl<C: Cluster> Validator<'_, C> {
-    /// Whether keys that were seen before the transaction began had the same values when it did. From there on its locks
-    /// guard them, and so they do what was seen at its start or later: since then nothing has changed, or there is no lock.
+    /// Whether keys that were seen before the transaction begins still have the same values when it does. From there on its
+    /// locks guard them: whoever writes them from now on commits after the start, since they were read at the start. Must be
+    /// asked before anything is locked. A read just before the start would not do: what is committed in one phase may be
+    /// committed at the very timestamp that somebody else was given to start at.
+    ///
+    /// What was seen at the start or later needs no second look: since it was read, it cannot change at or before the time
+    /// at which it was seen, and whatever has changed after the start is in the way of its lock.
     pub(crate) async fn guarded_at_start(&self, plan: &Plan) -> Result<(), Invalid> {
         let mut reads = plan.guarded.clone();
         for range in plan.ranges.iter().filter(|range| range.seen_at < self.start) {
@@ -58,8 +64,8 @@ impl<C: Cluster> Validator<'_, C> {
             let keys = range.written.iter().zip(values);
             reads.extend(keys.map(|(key, value)| Read { key: key.clone(), seen_at: range.seen_at, value }));
         }
-        reads.retain(|read| read.seen_at < self.start);
-        self.keys_at(&reads, Timestamp(self.start.0.saturating_sub(1))).await
+        reads.retain(|read| read.seen_at < self.start && works(Mechanism::TikvGuards));
+        self.keys_at(&reads, self.start).await
     }
 
     /// Whether the keys have these values.
@@ -69,7 +75,7 @@ impl<C: Cluster> Validator<'_, C> {
         let changed: Vec<Bytes> = reads
             .iter()
             .zip(&values)
-            .filter(|(read, value)| read.value != **value)
+            .filter(|(read, value)| read.value != **value && counts(read))
             .map(|(read, _)| read.key.clone())
             .collect();
         if changed.is_empty() { Ok(()) } else { Err(Invalid::Changed(changed)) }
@@ -87,7 +93,7 @@ impl<C: Cluster> Validator<'_, C> {
     /// Whether everything that was only read is as it was seen.
     pub(crate) async fn everything_at(&self, plan: &Plan, seen: &Seen, at: Timestamp) -> Result<(), Invalid> {
         self.keys_at(&plan.only_read, at).await?;
-        for (range, before) in plan.ranges.iter().zip(&seen.0) {
+        for (range, before) in plan.ranges.iter().zip(&seen.0).filter(|_| works(Mechanism::TikvRanges)) {
             if at.unix_ms().saturating_sub(range.seen_at.unix_ms()) > RANGE_AGE_MAX_MS {
                 return Err(Invalid::Changed(range.parts.iter().map(|part| part.start.clone()).collect()));
             }
@@ -121,6 +127,11 @@ impl<C: Cluster> Validator<'_, C> {
         let everything = (usize::MAX, false);
         read::scan(self.cluster, at, part, everything, patience, self.deadline).await.map_err(Invalid::of)
     }
+}
+
+/// Whether a read is validated. Always.
+fn counts(read: &Read) -> bool {
+    works(if read.value.is_some() { Mechanism::TikvReads } else { Mechanism::TikvAbsences })
 }
 
 /// Keys that are in one only, or have another value in the other. Both are in order.
