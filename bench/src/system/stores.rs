@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tandem_e2e_tikv::binaries::Builder;
-use tandem_e2e_tikv::{Cluster, Options};
+use tandem_e2e_tikv::{Cluster, Options, slots};
 use tandem_store_tikv::TikvStore;
 use tandem_store_tikv::options::Options as StoreOptions;
 use tempfile::TempDir;
@@ -64,7 +64,7 @@ pub(crate) fn described() -> String {
 
 impl Stores {
     /// Starts a cluster with its data below `parent`, or takes the one of the environment.
-    pub(crate) fn start(parent: &Path) -> anyhow::Result<Arc<Self>> {
+    pub(crate) fn start(parent: &Path, regions: u16) -> anyhow::Result<Arc<Self>> {
         if let Some(cluster) = Cluster::of_environment() {
             let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
             let run = format!("{PREFIX}-bench-{:x}-", since.as_nanos());
@@ -77,7 +77,7 @@ impl Stores {
             let mut options = Options { directory: Some(directory.path().to_owned()), ..Options::default() };
             for place in 0..PLACES {
                 let store: StoreOptions = address(&["localhost".to_owned()], &run, place).parse()?;
-                options = options.slots_behind(&store.rows_prefix());
+                options.splits.extend(slots::cuts(&store.rows_prefix(), slots::SLOTS, regions));
             }
             match block_on(async { Ok(Cluster::start(options).await?) }) {
                 Ok(cluster) => {

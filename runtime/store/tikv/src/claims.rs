@@ -79,7 +79,9 @@ mod tests {
             let seen_at: Vec<Timestamp> = seen_at.iter().map(|at| Timestamp(*at)).collect();
             claims.take_first(&seen_at).map(|(at, _)| at.0)
         };
-        [3, 5, 7].map(|at| claims.add(Timestamp(at)));
+        for at in [3, 5, 7] {
+            claims.add(Timestamp(at));
+        }
         assert_eq!(take(&[3, 4, 5, 7]), Some(5), "4 is of a commit");
         assert_eq!(take(&[3, 5, 7]), Some(3));
         assert_eq!(take(&[3, 5, 7]), Some(7));
