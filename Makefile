@@ -6,10 +6,12 @@
 help: ## Lists the commands.
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
-demo: ## Runs the orders application on the embedded store: real purchases, a kill in the middle, every invariant checked.
+STORE ?=
+
+demo: ## Runs the orders application: real purchases, a kill in the middle, every invariant checked. STORE=tikv: three runtimes on one TiKV.
 	@echo "building (a few minutes the first time) ..."
-	@cargo build --release -p tandem-cli -p orders
-	@target/release/orders-demo
+	@cargo build --release -p tandem-cli -p orders $(if $(STORE),-p tandem-server -p tandem-e2e-tikv)
+	@target/release/orders-demo $(if $(STORE),--store $(STORE))
 
 test: ## Runs all tests.
 	cargo test --workspace --no-fail-fast
@@ -60,5 +62,5 @@ docs: ## Builds the book into target/book.
 	@tools=$$(./ci/tools.sh) && PATH="$$tools$$PATH" && mdbook build docs --dest-dir "$(CURDIR)/target/book"
 
 generate: ## Writes anew what is generated and committed: CRDs and reference pages.
-	UPDATE_CRDS=1 UPDATE_DOCS=1 cargo test --quiet -p tandem-crds -p tandem-runtime
+	UPDATE_CRDS=1 UPDATE_DOCS=1 cargo test --quiet -p tandem-crds -p tandem-runtime -p tandem-server
 	UPDATE_DOCS=1 cargo test --quiet -p tandem-verify --test mechanisms the_page_is_up_to_date

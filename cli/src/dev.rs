@@ -1,13 +1,14 @@
-//! `tandem dev`: the whole application on this machine: resources, workers, an embedded store, the runtime.
+//! `tandem dev`: the whole application on this machine: resources, workers, a store, the runtime.
+//!
+//! The runtime, its ports and its store are those of [`tandem_server`]; what is added here are workers and a terminal.
 //!
 //! | module | concept |
 //! | --- | --- |
 //! | [`application`] | what the files say: resources compiled to a topology, and the commands of the workers |
 //! | [`workers`] | the processes that run the functions' code |
 //! | [`guard`] | sees to it that no worker outlives us, whatever happens to us |
-//! | [`watch`] | notices that files have changed |
 //! | [`console`] | lines for the terminal, from many tasks, that never hold anybody up |
-//! | [`serve`] | the store, the runtime and its two ports |
+//! | [`serve`] | what is shown of a runtime that serves |
 //!
 //! **Invariant:** a change of the files either takes effect as a whole, or is refused with its problems and nothing
 //! changes. State is kept in both cases.
@@ -16,27 +17,32 @@ mod application;
 mod console;
 mod guard;
 mod serve;
-mod watch;
 mod workers;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tandem_model::topology::Topology;
+use tandem_runtime::runtime::Options;
+use tandem_server::serving::{self, Listeners, Port, Serving};
+use tandem_server::signals::Signals;
+use tandem_server::store::{self, Location, Opened};
+use tandem_server::topology::{self, KEPT_FILE};
+use tandem_server::watch::Watch;
+use tandem_store::Store;
 use tokio::sync::mpsc;
 
 use self::application::Application;
 use self::console::Console;
-use self::serve::Serving;
 use self::workers::Workers;
 use crate::output::{Palette, print_error};
 
 /// Where state is kept, below the application's directory.
 const DATA_DIRECTORY: &str = ".tandem";
-/// The topology of the last run, so that a state cannot change its type between two runs.
-const TOPOLOGY_FILE: &str = "topology.json";
+/// How long running flows may take to end when we stop.
+const STOP_GRACE: Duration = Duration::from_secs(10);
 /// How long workers may take until they answer, before "ready" is said without them.
 const WORKERS_READY_WITHIN: Duration = Duration::from_secs(20);
 /// How long the handshake with workers that listen may take, before "ready" is said without it.
@@ -51,6 +57,9 @@ pub(crate) struct Arguments {
     /// Where state is kept. DIR/.tandem if absent.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// A TiKV cluster to keep state in, instead of the embedded store: tikv://HOST:PORT[,HOST:PORT][/PREFIX].
+    #[arg(long, value_name = "STORE", value_parser = cluster)]
+    store: Option<Location>,
     /// Where requests come in.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     http: SocketAddr,
@@ -66,6 +75,16 @@ pub(crate) struct Arguments {
     /// Write the addresses to this file, as JSON, once requests are taken.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+}
+
+/// A TiKV cluster; the directory of the embedded store is what `--data` is for.
+pub(crate) fn cluster(text: &str) -> Result<Location, String> {
+    match store::url::location(text)? {
+        Location::Embedded(_) => {
+            Err(format!("it has to begin with {}; a directory is named by --data", store::url::TIKV))
+        }
+        location @ Location::Tikv(_) => Ok(location),
+    }
 }
 
 /// Why the application cannot run. Each is one line, and ends the command with status 1.
@@ -94,33 +113,27 @@ pub(crate) enum Error {
     /// The dev file is wrong.
     #[error("{0}")]
     DevFile(String),
-    /// A port cannot be had.
-    #[error("{0}")]
-    Port(String),
-    /// The data directory cannot be used.
+    /// A port cannot be had, or the store refuses to begin.
     #[error(transparent)]
-    Store(#[from] tandem_store::Error),
+    Serving(#[from] serving::Error),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] store::Error),
     /// The store failed while it ran.
     #[error("the store has stopped, and what was written last is unknown; the log says why. Start again: it recovers")]
     StoreStopped,
-    /// The runtime does not start.
-    #[error("failed to start the runtime: {0}")]
-    Runtime(String),
+    /// Requests to end cannot be heard.
+    #[error("failed to listen for signals")]
+    Signals(#[source] io::Error),
     /// Logging cannot be set up.
     #[error(transparent)]
     Telemetry(#[from] tandem_runtime::telemetry::Error),
     /// A worker cannot run.
     #[error("{0}")]
     Worker(String),
-    /// The topology of the last run cannot be read.
-    #[error("{path} is damaged or of a newer version; with it removed, changes of state types are not noticed once")]
-    Topology {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        #[source]
-        source: serde_json::Error,
-    },
+    /// The topology of the last run cannot be used.
+    #[error(transparent)]
+    Topology(#[from] topology::KeptError),
 }
 
 /// Runs until Ctrl-C.
@@ -134,58 +147,84 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     let data = arguments.data.clone().unwrap_or_else(|| arguments.directory.join(DATA_DIRECTORY));
     std::fs::create_dir_all(&data).map_err(|source| Error::File { doing: "create", path: data.clone(), source })?;
 
-    let mut watch = watch::Watch::new(&arguments.directory);
-    let listeners = serve::Listeners::bind(arguments.http, arguments.admin).await?;
-    let store = serve::open_store(&data).await?;
-    let topology_file = data.join(TOPOLOGY_FILE);
-    let previous = read_topology(&topology_file)?;
-    let application = first_application(arguments, previous.as_ref(), &mut watch, &console).await?;
-
-    let (failures, mut failed) = mpsc::channel(1);
-    let mut workers = Workers::new(&arguments.directory, arguments.keep_going, console.clone(), failures)?;
-    let topology = workers.start(&application).await?;
-    let serving = Serving::start(store, topology, listeners).await?;
-    write_topology(&topology_file, &application.topology)?;
-    workers.wait_until_ready(WORKERS_READY_WITHIN, &mut failed).await?;
-    if !serving.has_workers(HANDSHAKE_WITHIN).await {
-        console.error("some workers listen, but do not take part; the log above says why");
+    let watch = Watch::new(std::slice::from_ref(&arguments.directory));
+    let listeners = Listeners {
+        http: Port::bind(arguments.http, "--http").await?,
+        admin: Port::bind(arguments.admin, "--admin").await?,
+    };
+    let location = arguments.store.clone().unwrap_or_else(|| Location::Embedded(data.clone()));
+    let opened = store::open(&location).await?;
+    let start = Start { arguments, watch, console, topology_file: data.join(KEPT_FILE), began };
+    match opened {
+        Opened::Embedded(store) => start.serve(store, listeners).await,
+        #[cfg(feature = "tikv")]
+        Opened::Tikv(store) => start.serve(store, listeners).await,
     }
-    // Before anybody is told that it serves: whoever is told may stop it at once.
-    let signal = StopSignal::listen()?;
-    serving.print_banner(&console, &application.topology);
-    if !arguments.quiet {
-        serving.print_outcomes(console.clone());
-    }
-    if let Some(path) = &arguments.ready_file {
-        serving.write_ready_file(path)?;
-    }
-    print_error(&format!("ready in {:.2} s", began.elapsed().as_secs_f64()));
-
-    let mut running = Running { arguments, watch, workers, serving, console, application, topology_file, signal };
-    let ended = running.until_stopped(&mut failed).await;
-    running.stop().await;
-    ended
 }
 
-struct Running<'a> {
+/// What an application is started with.
+struct Start<'a> {
     arguments: &'a Arguments,
-    watch: watch::Watch,
+    watch: Watch,
+    console: Console,
+    topology_file: PathBuf,
+    began: Instant,
+}
+
+impl Start<'_> {
+    /// Runs on a store until Ctrl-C.
+    async fn serve<S: Store>(self, store: S, listeners: Listeners) -> Result<(), Error> {
+        let Start { arguments, mut watch, console, topology_file, began } = self;
+        let previous = topology::read_kept(&topology_file)?;
+        let application = first_application(arguments, previous.as_ref(), &mut watch, &console).await?;
+
+        let (failures, mut failed) = mpsc::channel(1);
+        let mut workers = Workers::new(&arguments.directory, arguments.keep_going, console.clone(), failures)?;
+        let topology = workers.start(&application).await?;
+        let serving = Serving::start(Options::default(), store, topology, listeners).await?;
+        topology::write_kept(&topology_file, &application.topology)?;
+        workers.wait_until_ready(WORKERS_READY_WITHIN, &mut failed).await?;
+        if !serving.has_workers(HANDSHAKE_WITHIN).await {
+            console.error("some workers listen, but do not take part; the log above says why");
+        }
+        // Before anybody is told that it serves: whoever is told may stop it at once.
+        let signals = Signals::listen().map_err(Error::Signals)?;
+        serve::print_banner(&serving, &console, &application.topology);
+        if !arguments.quiet {
+            serve::print_outcomes(&serving, console.clone());
+        }
+        if let Some(path) = &arguments.ready_file {
+            let failed = |source| Error::File { doing: "write", path: path.clone(), source };
+            serving.write_ready_file(path).map_err(failed)?;
+        }
+        print_error(&format!("ready in {:.2} s", began.elapsed().as_secs_f64()));
+
+        let mut running = Running { arguments, watch, workers, serving, console, application, topology_file, signals };
+        let ended = running.until_stopped(&mut failed).await;
+        running.stop().await;
+        ended
+    }
+}
+
+struct Running<'a, S: Store> {
+    arguments: &'a Arguments,
+    watch: Watch,
     workers: Workers,
-    serving: Serving,
+    serving: Serving<S>,
     console: Console,
     application: Application,
     topology_file: PathBuf,
-    signal: StopSignal,
+    signals: Signals,
 }
 
-impl Running<'_> {
+impl<S: Store> Running<'_, S> {
     /// Applies changes of the files until somebody stops us, or a worker fails for good.
     async fn until_stopped(&mut self, failed: &mut mpsc::Receiver<String>) -> Result<(), Error> {
         loop {
             tokio::select! {
                 biased;
-                () = self.signal.received() => return Ok(()),
-                () = self.serving.store_stopped() => return Err(Error::StoreStopped),
+                _ = self.signals.received() => return Ok(()),
+                () = self.serving.runtime().store_stopped() => return Err(Error::StoreStopped),
                 Some(failure) = failed.recv() => return Err(Error::Worker(failure)),
                 () = self.watch.changed() => {
                     // What cannot be applied has been printed; what runs goes on.
@@ -211,9 +250,9 @@ impl Running<'_> {
             self.workers.wait_until_ready(WORKERS_READY_WITHIN, failed).await?;
             topology
         };
-        self.serving.set_topology(topology);
+        self.serving.runtime().set_topology(topology);
         self.workers.retire().await;
-        write_topology(&self.topology_file, &application.topology)?;
+        topology::write_kept(&self.topology_file, &application.topology)?;
         self.application = application;
         self.console.line(&format!("reloaded in {:.2} s, state was kept", began.elapsed().as_secs_f64()));
         serve::print_routes(&self.console, &self.application.topology);
@@ -224,8 +263,8 @@ impl Running<'_> {
     async fn stop(&mut self) {
         print_error("stopping; once more Ctrl-C to not wait for running flows");
         tokio::select! {
-            () = self.serving.stop() => {}
-            () = self.signal.received() => {}
+            () = self.serving.stop(STOP_GRACE) => {}
+            _ = self.signals.received() => {}
         }
         self.workers.stop().await;
     }
@@ -235,7 +274,7 @@ impl Running<'_> {
 async fn first_application(
     arguments: &Arguments,
     previous: Option<&Topology>,
-    watch: &mut watch::Watch,
+    watch: &mut Watch,
     console: &Console,
 ) -> Result<Application, Error> {
     loop {
@@ -250,80 +289,14 @@ async fn first_application(
     }
 }
 
-/// Ctrl-C, or a polite request to end. From its creation on neither ends the process by itself.
-struct StopSignal {
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl StopSignal {
-    fn listen() -> Result<Self, Error> {
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-            let listen = |kind| signal(kind).map_err(|error| Error::Runtime(format!("no signals: {error}")));
-            Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-        }
-        #[cfg(not(unix))]
-        Ok(Self {})
-    }
-
-    async fn received(&mut self) {
-        #[cfg(unix)]
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-        #[cfg(not(unix))]
-        // If even this cannot be had, the process can only be killed, and that is safe as well.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-fn read_topology(path: &Path) -> Result<Option<Topology>, Error> {
-    match std::fs::read(path) {
-        Ok(bytes) => {
-            let topology = serde_json::from_slice(&bytes);
-            topology.map(Some).map_err(|source| Error::Topology { path: path.to_owned(), source })
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::File { doing: "read", path: path.to_owned(), source }),
-    }
-}
-
-fn write_topology(path: &Path, topology: &Topology) -> Result<(), Error> {
-    let json = serde_json::to_vec_pretty(topology);
-    let json = json.map_err(|source| Error::Topology { path: path.to_owned(), source })?;
-    write_file(path, &json)
-}
-
-/// Writes a file so that a reader sees all of it or nothing.
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let failed = |source| Error::File { doing: "write", path: path.to_owned(), source };
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    std::fs::write(&new, bytes).map_err(failed)?;
-    std::fs::rename(&new, path).map_err(failed)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn topology_of_the_last_run_is_kept() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(TOPOLOGY_FILE);
-        assert_eq!(read_topology(&path).unwrap(), None);
-        let topology = Topology { format: Topology::FORMAT, ..Topology::default() };
-        write_topology(&path, &topology).unwrap();
-        assert_eq!(read_topology(&path).unwrap(), Some(topology));
-        std::fs::write(&path, "{").unwrap();
-        assert!(matches!(read_topology(&path), Err(Error::Topology { .. })));
+    fn the_directory_of_the_embedded_store_is_not_named_as_a_cluster() {
+        assert!(matches!(cluster("tikv://127.0.0.1:2379/demo"), Ok(Location::Tikv(_))));
+        assert!(cluster(".tandem").unwrap_err().contains("--data"));
+        assert!(cluster("tikv://127.0.0.1").unwrap_err().contains("HOST:PORT"));
     }
 }

@@ -8,6 +8,7 @@ mod invoke;
 mod new;
 mod output;
 mod state;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ enum Command {
     Invoke(invoke::Arguments),
     Flows(flows::Arguments),
     State(state::Arguments),
+    Verify(verify::Arguments),
 }
 
 /// How a command ended.
@@ -83,6 +85,7 @@ async fn run(command: Command) -> Result<ExitCode, (Exit, String)> {
         Command::Invoke(arguments) => asked(invoke::run(&arguments).await),
         Command::Flows(arguments) => asked(flows::run(&arguments).await),
         Command::State(arguments) => asked(state::run(&arguments).await),
+        Command::Verify(arguments) => on_files(verify::run(&arguments).await),
     }
 }
 
@@ -119,6 +122,7 @@ mod tests {
             "tandem flows cancel 000000000000000000000000",
             "tandem state get order o-1 --as-of 2026-01-01T00:00:00Z",
             "tandem state list order",
+            "tandem verify --store tikv://127.0.0.1:2379/shop --minutes 3 --kill --seed 7 -o json",
         ] {
             Arguments::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -18,7 +18,7 @@ fn features_of(package: &str, edges: &str) -> String {
 
 #[test]
 fn nothing_that_is_released_has_switches_for_its_mechanisms() {
-    for package in ["tandem-cli", "orders", "transfers", "tandem-bench"] {
+    for package in ["tandem-cli", "tandem-server", "orders", "transfers", "tandem-bench"] {
         let features = features_of(package, "features,normal,build");
         assert!(features.contains("tandem"), "{package}: {features}");
         assert!(!features.contains(SABOTAGE), "{package} is built with the feature {SABOTAGE}");

@@ -71,6 +71,9 @@ codes! {
     TOO_LARGE = Error "E012", "A file is too large",
         "Files of resources are limited, and so is the number of values in one document (aliases count each time they are used), so that a mistake cannot take the machine's memory.",
         "split the file";
+    UNREADABLE_FILE = Error "E013", "A file that is named cannot be used",
+        "A configuration names a file or a directory (a certificate, a directory of resources) that is not there, or that this process may not read.",
+        "check the path, who owns the file, and where it is mounted";
 
     INVALID_NAME = Error "E101", "A name is not allowed",
         "Names of resources are DNS labels: 1 to 63 of a-z, 0-9 and `-`, with a letter or digit at both ends. Names of handlers and states are identifiers: they start with a letter, and have up to 63 of a-z, A-Z, 0-9, `_` and `-`.",

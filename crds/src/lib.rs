@@ -13,6 +13,7 @@
 //! | [`check`] | both in one step, as `tandem check`, `tandem dev` and CI use them |
 //! | [`problem`] | what is wrong, where, and what to do |
 //! | [`codes`] | every problem code with its explanation |
+//! | [`reference`] | schemas as tables of the documentation |
 //!
 //! **Invariant:** nothing here talks to a cluster, and [`compile`] does no I/O at all.
 
@@ -21,5 +22,6 @@ pub mod codes;
 pub mod compile;
 pub mod load;
 pub mod problem;
+pub mod reference;
 pub mod resources;
 mod suggestion;

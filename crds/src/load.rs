@@ -15,11 +15,12 @@ use crate::problem::{Location, ObjectName, Problem};
 use crate::resources::{API_VERSION, Function, FunctionEgress, FunctionRoute, FunctionRuntime, GROUP, Kind};
 use crate::suggestion;
 
+pub mod document;
 mod rules;
 mod schema;
 mod yaml;
 
-use schema::{Checked, Refused};
+use schema::{Checked, Finding, Refused};
 use yaml::{Fault, Node, Position, Value};
 
 /// Largest file that is read, in bytes.
@@ -28,6 +29,8 @@ pub const FILE_BYTES_MAX: u64 = 4 << 20;
 pub const DIRECTORY_DEPTH_MAX: usize = 3;
 /// The file that tells `tandem dev` how to run functions; it holds no resources.
 pub const DEV_FILE: &str = "tandem-dev.yaml";
+/// What messages call a resource as a whole.
+const THE_RESOURCE: &str = "the resource";
 
 /// Why files cannot be read at all.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +53,11 @@ pub struct Source {
 }
 
 impl Source {
+    /// Whether `field` stands there at all.
+    pub fn has(&self, field: &str) -> bool {
+        self.positions.contains_key(field)
+    }
+
     /// Where `field` stands, or else the nearest thing around it.
     pub fn locate(&self, field: &str) -> Location {
         let mut field = field;
@@ -197,15 +205,9 @@ fn list(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), 
 type Seen = BTreeMap<(String, String, String), Location>;
 
 fn load_bytes(file: &str, bytes: &[u8], seen: &mut Seen, loaded: &mut Loaded) {
-    let text = match std::str::from_utf8(bytes) {
+    let text = match text_of(file, bytes) {
         Ok(text) => text,
-        Err(error) => {
-            let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
-            let position = Position { line, column: 1 };
-            let problem = Problem::new(&codes::MALFORMED_YAML, "", "the file is not UTF-8").help("save it as UTF-8");
-            loaded.problems.push(problem.at(Some(location(file, position))));
-            return;
-        }
+        Err(problem) => return loaded.problems.push(*problem),
     };
     let documents = yaml::parse(text);
     for fault in documents.faults {
@@ -214,6 +216,16 @@ fn load_bytes(file: &str, bytes: &[u8], seen: &mut Seen, loaded: &mut Loaded) {
     for root in documents.roots {
         load_document(file, &root, seen, loaded);
     }
+}
+
+/// The text of a file, or that it is none.
+fn text_of<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, Box<Problem>> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
+        let position = Position { line, column: 1 };
+        let problem = Problem::new(&codes::MALFORMED_YAML, "", "the file is not UTF-8").help("save it as UTF-8");
+        Box::new(problem.at(Some(location(file, position))))
+    })
 }
 
 fn fault_problem(file: &str, fault: Fault) -> Problem {
@@ -307,16 +319,9 @@ fn kind_of(file: &str, root: &Node, loaded: &mut Loaded) -> Option<Kind> {
 }
 
 fn decode_as(kind: Kind, file: &str, root: &Node, object: ObjectName, loaded: &mut Loaded) {
-    let checked = schema::check(root, schema::of(kind), Refused::Keep);
-    for finding in &checked.findings {
-        let problem = Problem::new(finding.code, &object, &*finding.message).field(&*finding.field);
-        let problem = problem.at(Some(location(file, finding.position)));
-        loaded.problems.push(match &finding.help {
-            Some(help) => problem.help(&**help),
-            None if finding.code == &codes::RULE_BROKEN => problem.help(""),
-            None => problem,
-        });
-    }
+    let checked = schema::check(root, schema::of(kind), Refused::Keep, THE_RESOURCE);
+    let object_text = object.to_string();
+    loaded.problems.extend(checked.findings.iter().map(|finding| finding_problem(file, &object_text, finding)));
     let decoding = Decoding { file, kind, root, checked };
     let resources = &mut loaded.resources;
     let outcome = match kind {
@@ -331,6 +336,16 @@ fn decode_as(kind: Kind, file: &str, root: &Node, object: ObjectName, loaded: &m
             loaded.problems.push(problem.at(Some(location(file, root.position))));
         }
         loaded.resources.undecoded.push(object);
+    }
+}
+
+fn finding_problem(file: &str, object: &str, finding: &Finding) -> Problem {
+    let problem = Problem::new(finding.code, object, &*finding.message).field(&*finding.field);
+    let problem = problem.at(Some(location(file, finding.position)));
+    match &finding.help {
+        Some(help) => problem.help(&**help),
+        None if finding.code == &codes::RULE_BROKEN => problem.help(""),
+        None => problem,
     }
 }
 
@@ -352,7 +367,7 @@ impl Decoding<'_> {
             Ok(resource) => Ok(resource),
             Err(error) if !damaged => Err(Some(error.to_string())),
             Err(_) => {
-                let again = schema::check(self.root, schema::of(self.kind), Refused::Drop);
+                let again = schema::check(self.root, schema::of(self.kind), Refused::Drop, THE_RESOURCE);
                 serde_json::from_value(again.json).map_err(|_| None)
             }
         };

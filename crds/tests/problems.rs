@@ -502,8 +502,9 @@ fn all_problems_at_once() {
 /// A code without a test here is a code that nobody has seen.
 #[test]
 fn every_code_is_tested() {
-    /// What the schema refuses first when it comes from a file; the property tests and `compile` tests see them.
-    const BEHIND_THE_SCHEMA: [&str; 8] = ["E011", "E106", "E112", "E114", "E117", "E119", "E123", "E124"];
+    /// What the schema refuses first when it comes from a file; the property tests and `compile` tests see them. Files
+    /// that are named are the affair of the runtime's configuration, and of its tests.
+    const BEHIND_THE_SCHEMA: [&str; 9] = ["E011", "E013", "E106", "E112", "E114", "E117", "E119", "E123", "E124"];
     let source = include_str!("problems.rs");
     for code in codes::ALL {
         let is_tested =

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tandem_crds::codes;
 use tandem_crds::problem::Severity;
+use tandem_crds::reference::{table, text};
 use tandem_crds::resources::{API_VERSION, Kind};
 
 fn compare(name: &str, page: &str) {
@@ -69,9 +70,8 @@ fn kind_section(kind: Kind, page: &mut String) {
     let sample = std::fs::read_to_string(sample).unwrap();
     write!(page, "\n## {}\n\n{} Short name: `{short}`.\n\n", kind.name(), text(&schema["description"])).unwrap();
     write!(page, "```yaml\n{sample}```\n\n").unwrap();
-    page.push_str("| field | type | default | bounds | |\n| --- | --- | --- | --- | --- |\n");
     let spec = &schema["properties"]["spec"];
-    fields("spec", spec, page);
+    page.push_str(&table("spec", spec));
     let mut rules = Vec::new();
     collect_rules("spec", spec, &mut rules);
     if !rules.is_empty() {
@@ -89,60 +89,6 @@ fn kind_section(kind: Kind, page: &mut String) {
     writeln!(page, "{}.", columns.collect::<Vec<_>>().join(", ")).unwrap();
 }
 
-fn fields(path: &str, schema: &Value, page: &mut String) {
-    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
-        let path = format!("{path}.{name}");
-        let default = match field.get("default") {
-            // The fields within say their own.
-            Some(Value::Object(fields)) if !fields.is_empty() && field.get("properties").is_some() => String::new(),
-            Some(Value::String(default)) => format!("`{default}`"),
-            Some(default) => format!("`{default}`"),
-            None if required.contains(&name.as_str()) => "*required*".to_owned(),
-            None => String::new(),
-        };
-        let row = [format!("`{path}`"), type_of(field), default, bounds(field), text(&field["description"])];
-        writeln!(page, "| {} |", row.map(|cell| cell.replace('|', "\\|")).join(" | ")).unwrap();
-        fields(&path, field, page);
-        if let Some(items) = field.get("items") {
-            fields(&format!("{path}[]"), items, page);
-        }
-    }
-}
-
-fn type_of(field: &Value) -> String {
-    let name = |schema: &Value| schema["type"].as_str().unwrap_or_default().to_owned();
-    if field["pattern"].as_str().is_some_and(|pattern| pattern.contains("ms|s|m|h")) {
-        return "duration".to_owned();
-    }
-    match field.get("items") {
-        Some(items) => format!("list of {}", name(items)),
-        None => name(field),
-    }
-}
-
-fn bounds(field: &Value) -> String {
-    let mut bounds = Vec::new();
-    if let Some(values) = field["enum"].as_array() {
-        bounds.push(values.iter().map(|value| format!("`{}`", value.as_str().unwrap())).collect::<Vec<_>>().join(", "));
-    }
-    for (least, most, unit) in
-        [("minimum", "maximum", ""), ("minLength", "maxLength", " characters"), ("minItems", "maxItems", " entries")]
-    {
-        match (field[least].as_f64(), field[most].as_f64()) {
-            (Some(least), Some(most)) => bounds.push(format!("{least} to {most}{unit}")),
-            (None, Some(most)) if type_of(field) != "duration" => bounds.push(format!("at most {most}{unit}")),
-            _ => {}
-        }
-    }
-    if let Some(pattern) = field["pattern"].as_str()
-        && type_of(field) != "duration"
-    {
-        bounds.push(format!("`{pattern}`"));
-    }
-    bounds.join("; ")
-}
-
 fn collect_rules(path: &str, schema: &Value, rules: &mut Vec<String>) {
     for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
         rules.push(format!("`{path}`: {}", rule["message"].as_str().unwrap()));
@@ -150,9 +96,4 @@ fn collect_rules(path: &str, schema: &Value, rules: &mut Vec<String>) {
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         collect_rules(&format!("{path}.{name}"), field, rules);
     }
-}
-
-/// A description on one line.
-fn text(description: &Value) -> String {
-    description.as_str().unwrap_or_default().replace('\n', " ")
 }

@@ -127,9 +127,9 @@ impl From<&tandem_store::Error> for StoreFailure {
             tandem_store::Error::HistoryNotKept { .. }
             | tandem_store::Error::InUse(_)
             | tandem_store::Error::NewerFormat { .. }
+            | tandem_store::Error::Refused(_)
             | tandem_store::Error::OtherLayout { .. }
-            | tandem_store::Error::OtherVersion { .. }
-            | tandem_store::Error::Refused(_) => Self::Other,
+            | tandem_store::Error::OtherVersion { .. } => Self::Other,
         }
     }
 }

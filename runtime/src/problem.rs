@@ -164,8 +164,8 @@ impl Problem {
             | tandem_store::Error::InUse(_)
             | tandem_store::Error::NewerFormat { .. }
             | tandem_store::Error::OtherLayout { .. }
-            | tandem_store::Error::OtherVersion { .. }
             | tandem_store::Error::Refused(_)
+            | tandem_store::Error::OtherVersion { .. }
             | tandem_store::Error::Stopped(_) => Self::unavailable(error.to_string()),
             tandem_store::Error::Damaged(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal error", "damaged", error.to_string())

@@ -52,23 +52,65 @@ impl Drop for Guard {
     }
 }
 
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// A line for people.
+    Text,
+    /// A line for machines.
+    Json,
+}
+
+/// What a process says about its telemetry. The variables count more.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setup<'a> {
+    /// How it is called in traces.
+    pub service: &'static str,
+    /// What is logged, where `TANDEM_LOG` is not set.
+    pub filter: &'a str,
+    /// How.
+    pub format: Format,
+    /// Where traces are sent, where `OTEL_EXPORTER_OTLP_ENDPOINT` is not set.
+    pub traces: Option<&'a str>,
+}
+
 /// Sets up logs and, if asked for, traces. `filter` counts where `TANDEM_LOG` is not set. Needs a running tokio runtime.
 pub fn init(service: &'static str, filter: &str) -> Result<Guard, Error> {
-    let filter = std::env::var(LOG_VARIABLE).unwrap_or_else(|_| filter.to_owned());
-    let log = if io::stderr().is_terminal() {
+    init_with(Setup { service, filter, ..Setup::default() })
+}
+
+/// The same, with more to choose.
+pub fn init_with(setup: Setup<'_>) -> Result<Guard, Error> {
+    let filter = std::env::var(LOG_VARIABLE).unwrap_or_else(|_| setup.filter.to_owned());
+    let is_text = match setup.format {
+        Format::Auto => io::stderr().is_terminal(),
+        Format::Text => true,
+        Format::Json => false,
+    };
+    let log = if is_text {
         tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false).boxed()
     } else {
         tracing_subscriber::fmt::layer().with_writer(io::stderr).json().flatten_event(true).boxed()
     };
-    let provider = provider(service)?;
-    let traces = provider.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(service)));
+    let provider = provider(setup.service, setup.traces)?;
+    let spans = provider.as_ref().map(|provider| provider.tracer(setup.service));
+    let spans = spans.map(|tracer| tracing_opentelemetry::layer().with_tracer(tracer));
     let filter = EnvFilter::try_new(filter)?;
-    tracing_subscriber::registry().with(traces).with(log.with_filter(filter)).try_init()?;
+    tracing_subscriber::registry().with(spans).with(log.with_filter(filter)).try_init()?;
     Ok(Guard { provider })
 }
 
-fn provider(service: &'static str) -> Result<Option<SdkTracerProvider>, Error> {
-    let Some(endpoint) = std::env::var(ENDPOINT_VARIABLE).ok().filter(|endpoint| !endpoint.is_empty()) else {
+/// Says what is wrong with a log filter.
+pub fn check_filter(filter: &str) -> Result<(), String> {
+    EnvFilter::try_new(filter).map(drop).map_err(|error| error.to_string())
+}
+
+fn provider(service: &'static str, endpoint: Option<&str>) -> Result<Option<SdkTracerProvider>, Error> {
+    let variable = std::env::var(ENDPOINT_VARIABLE).ok().filter(|endpoint| !endpoint.is_empty());
+    let Some(endpoint) = variable.or_else(|| endpoint.map(str::to_owned)) else {
         return Ok(None);
     };
     let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;

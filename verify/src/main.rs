@@ -10,6 +10,9 @@ mod simulate;
 mod simulate_commits;
 mod soak;
 
+/// It could not be tried.
+const NOT_TRIED: u8 = 2;
+
 /// Tries to break the contract in every way that one machine allows.
 #[derive(Debug, Parser)]
 #[command(name = "tandem-verify", version)]
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(NOT_TRIED)
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Random programs and histories against real processes, with kill -9.
 //!
 //! ```text
-//! clients ─HTTP─▶ tandem dev ⇄ embedded store       killed at random moments, and just after a write
+//! clients ─HTTP─▶ tandem dev ⇄ embedded store, TiKV killed at random moments, and just after a write
 //!                     ⇅ gRPC, HTTP profile
 //!                 tandem-verify worker, twice        killed, frozen
 //! ```
@@ -18,6 +18,7 @@
 //! | module | concept |
 //! | --- | --- |
 //! | `site` | the runtime and its workers, in a directory of their own |
+//! | `place` | where its state is |
 //! | `child` | processes that do not outlive us |
 //! | [`worker`] | what a worker process runs |
 //! | `profile` | the functions that run programs, for the HTTP profile |
@@ -55,6 +56,7 @@ mod client;
 mod faults;
 mod histories;
 mod journal;
+mod place;
 mod plan;
 mod profile;
 mod site;
@@ -180,6 +182,7 @@ struct Run {
     journal: Arc<Journal>,
     load: Load,
     forgets: bool,
+    kills: bool,
     samples: Vec<Sample>,
 }
 
@@ -209,12 +212,15 @@ pub async fn run(programs: &Programs, kind: Kind, plan: &Plan) -> anyhow::Result
             (site, Load::Histories(Arc::new(histories)))
         }
     };
-    let mut run = Run { site, journal, load, forgets: plan.forgets, samples: Vec::new() };
+    let mut run = Run { site, journal, load, forgets: plan.forgets, kills: plan.kills, samples: Vec::new() };
     let mut verdict = Verdict::default();
     // What does not start, or not any more, is a finding like any other.
     if let Err(problem) = run.play(plan, random, &mut verdict).await {
         verdict.violations.push(format!("{problem:#}"));
         verdict.violations_found += 1;
+    }
+    if verdict.violations_found == 0 {
+        run.site.clean().await?;
     }
     Ok(run.report(kind, plan, verdict))
 }
@@ -332,7 +338,7 @@ impl Run {
         let Plan { seed, seconds, .. } = *plan;
         let (violations, violations_found) = (verdict.violations, verdict.violations_found);
         let mut report = Report { kind, seed, seconds, counts, violations, violations_found, kept: None };
-        let faithful = report.unfaithful();
+        let faithful = report.unfaithful(plan.kills);
         let more: Vec<String> = alarms.into_iter().chain(site.complaints()).chain(faithful).collect();
         report.violations_found += more.len();
         report.violations.extend(more);
@@ -345,9 +351,9 @@ impl Run {
 
 impl Report {
     /// A run that shows nothing is no good one: faults must have happened, and most of the rest must have worked.
-    fn unfaithful(&self) -> Vec<String> {
+    fn unfaithful(&self, kills: bool) -> Vec<String> {
         let mut problems = Vec::new();
-        if self.seconds >= KILLS_AFTER_SECONDS && self.runtime_kills() == 0 {
+        if kills && self.seconds >= KILLS_AFTER_SECONDS && self.runtime_kills() == 0 {
             problems.push("the runtime was never killed".to_owned());
         }
         let (calm, succeeded) = (self.count(CALM), self.count(CALM_SUCCEEDED));

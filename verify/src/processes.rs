@@ -21,6 +21,9 @@ pub(crate) struct Arguments {
     /// The `tandem` program; from beside this one by default.
     #[arg(long)]
     tandem: Option<PathBuf>,
+    /// `tikv://HOST:PORT[,HOST:PORT][/PREFIX]`: state is kept there, below a prefix of its own.
+    #[arg(long, value_name = "STORE")]
+    store: Option<String>,
     /// Says less.
     #[arg(long)]
     quiet: bool,
@@ -46,14 +49,14 @@ fn parse_protocol(text: &str) -> Result<Protocol, String> {
 pub(crate) fn programs(tandem: Option<&PathBuf>) -> anyhow::Result<Programs> {
     let verify = std::env::current_exe().context("failed to find out where this program is")?;
     match tandem {
-        Some(tandem) => Ok(Programs { tandem: std::path::absolute(tandem)?, verify }),
+        Some(tandem) => Ok(Programs { tandem: std::path::absolute(tandem)?, verify, store: None }),
         None => Programs::beside(&verify),
     }
 }
 
 /// Runs it. `false` if something was found.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
-    let programs = programs(arguments.tandem.as_ref())?;
+    let programs = Programs { store: arguments.store.clone(), ..programs(arguments.tandem.as_ref())? };
     let plan = Plan { tells: !arguments.quiet, ..Plan::of(arguments.seed, arguments.seconds) };
     let kind = if arguments.histories { Kind::Histories } else { Kind::Processes };
     println!("seed {}", plan.seed);

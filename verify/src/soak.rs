@@ -40,6 +40,12 @@ pub(crate) struct Arguments {
     /// The `tandem` program; from beside this one by default.
     #[arg(long)]
     tandem: Option<PathBuf>,
+    /// `tikv://HOST:PORT[,HOST:PORT][/PREFIX]`: state is kept there, below prefixes of its own, and nothing is simulated.
+    #[arg(long, value_name = "STORE")]
+    store: Option<String>,
+    /// Kills nothing, and freezes nothing.
+    #[arg(long)]
+    calm: bool,
     /// How to print the report.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -83,22 +89,26 @@ struct Soak {
 
 /// Runs it. `false` if something was found.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
-    let programs = programs(arguments.tandem.as_ref())?;
+    let programs = Programs { store: arguments.store.clone(), ..programs(arguments.tandem.as_ref())? };
+    let simulates = programs.store.is_none();
     let first_seed = arguments.seed.unwrap_or_else(new_seed);
     let (began, time) = (Instant::now(), Duration::from_mins(arguments.minutes));
     let mut soak = Soak { first_seed, ..Soak::default() };
     eprintln!("soaking for {} minutes, from seed {first_seed}", arguments.minutes);
     let (mut world_seed, mut seed) = (first_seed, first_seed);
     while began.elapsed() < time && soak.failures.len() < FAILURES_MAX {
-        world_seed = soak.simulate(world_seed, time.saturating_sub(began.elapsed()).min(SIMULATION));
+        if simulates {
+            world_seed = soak.simulate(world_seed, time.saturating_sub(began.elapsed()).min(SIMULATION));
+        }
         for (kind, seconds) in [(Kind::Processes, PROCESSES_SECONDS), (Kind::Histories, HISTORIES_SECONDS)] {
-            soak.process(&programs, kind, seed, seconds)?;
+            let plan = Plan { kills: !arguments.calm, ..Plan::of(seed, seconds) };
+            soak.process(&programs, kind, &plan)?;
             seed += 1;
         }
         soak.progress(began.elapsed());
     }
     soak.minutes = began.elapsed().as_secs_f64() / 60.0;
-    soak.check_faults();
+    soak.check_faults(simulates, !arguments.calm);
     match arguments.output {
         Output::Table => soak.print(),
         Output::Json => println!("{}", serde_json::to_string_pretty(&soak).context("failed to write JSON")?),
@@ -143,10 +153,9 @@ impl Soak {
         next.into_inner()
     }
 
-    fn process(&mut self, programs: &Programs, kind: Kind, seed: u64, seconds: u64) -> anyhow::Result<()> {
+    fn process(&mut self, programs: &Programs, kind: Kind, plan: &Plan) -> anyhow::Result<()> {
         let began = Instant::now();
-        let plan = Plan { tells: false, ..Plan::of(seed, seconds) };
-        let report: Report = threads()?.block_on(process::run(programs, kind, &plan))?;
+        let report: Report = threads()?.block_on(process::run(programs, kind, plan))?;
         let row = match kind {
             Kind::Processes => &mut self.processes,
             Kind::Histories => &mut self.histories,
@@ -155,7 +164,7 @@ impl Soak {
         row.seconds += began.elapsed().as_secs_f64();
         if !report.is_good() {
             tell(&report);
-            self.fail(seed, report.replay(), &report.violations, report.kept);
+            self.fail(plan.seed, report.replay(), &report.violations, report.kept);
         }
         Ok(())
     }
@@ -167,17 +176,19 @@ impl Soak {
     }
 
     /// A soak in which nothing went wrong has shown nothing.
-    fn check_faults(&mut self) {
+    fn check_faults(&mut self, simulates: bool, kills: bool) {
+        let crashes = self.simulation.of("crash") + self.simulation.of("process-gone");
+        let workers = |what: &str| self.processes.of(what) + self.histories.of(what);
         let none: Vec<&str> = [
-            ("a crash of a simulated process", self.simulation.of("crash") + self.simulation.of("process-gone")),
-            ("a kill of the runtime under programs", self.processes.kills()),
-            ("a kill of a worker", self.processes.of("worker-killed") + self.histories.of("worker-killed")),
-            ("a frozen worker", self.processes.of("worker-frozen") + self.histories.of("worker-frozen")),
-            ("a kill of the runtime under histories", self.histories.kills()),
+            ("a crash of a simulated process", simulates, crashes),
+            ("a kill of the runtime under programs", kills, self.processes.kills()),
+            ("a kill of a worker", kills, workers("worker-killed")),
+            ("a frozen worker", kills, workers("worker-frozen")),
+            ("a kill of the runtime under histories", kills, self.histories.kills()),
         ]
         .into_iter()
-        .filter(|(_, count)| *count == 0)
-        .map(|(what, _)| what)
+        .filter(|(_, is_expected, count)| *is_expected && *count == 0)
+        .map(|(what, ..)| what)
         .collect();
         if !none.is_empty() {
             let replay = format!("tandem-verify soak --seed {}", self.first_seed);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::bank::{Transfer, bank, check_books, open_accounts};
 use super::http::{Answer, send_and_go};
@@ -128,14 +128,31 @@ fn runtime_that_goes_again_and_again_keeps_all_that_it_acknowledged() {
     dev.stop();
 }
 
+/// Longest time until a process that was told to stop stands still.
+const STOPPED_WITHIN: Duration = Duration::from_secs(10);
+
 /// A process that stands still. Dropped, it goes on.
 struct Frozen(u32);
 
 impl Frozen {
     fn new(process: u32) -> Self {
         signal(process, "STOP");
+        // A thread that was running when the signal came may go on for a moment.
+        let until = Instant::now() + STOPPED_WITHIN;
+        while !is_stopped(process) {
+            assert!(Instant::now() < until, "process {process} does not stop");
+            std::thread::yield_now();
+        }
         Self(process)
     }
+}
+
+/// Whether all threads of a process stand still.
+fn is_stopped(process: u32) -> bool {
+    std::fs::read_dir(format!("/proc/{process}/task")).unwrap().all(|thread| {
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))
+    })
 }
 
 impl Drop for Frozen {

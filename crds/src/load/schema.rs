@@ -81,8 +81,9 @@ fn metadata_schema() -> Json {
 }
 
 /// Checks `root` against `schema`.
-pub(crate) fn check(root: &Node, schema: &Json, refused: Refused) -> Checked {
-    let mut checker = Checker { checked: Checked::default(), refused };
+/// Messages call it `whole`.
+pub(crate) fn check(root: &Node, schema: &Json, refused: Refused, whole: &'static str) -> Checked {
+    let mut checker = Checker { checked: Checked::default(), refused, whole };
     let json = checker.node("", root, schema);
     checker.checked.json = json.unwrap_or_default();
     checker.checked
@@ -91,9 +92,18 @@ pub(crate) fn check(root: &Node, schema: &Json, refused: Refused) -> Checked {
 struct Checker {
     checked: Checked,
     refused: Refused,
+    whole: &'static str,
 }
 
 impl Checker {
+    /// What messages call a field: its last name.
+    fn called<'p>(&self, path: &'p str) -> &'p str {
+        if path.is_empty() {
+            return self.whole;
+        }
+        path.rsplit('.').next().unwrap_or(path)
+    }
+
     fn find(&mut self, code: &'static Code, field: &str, position: Position, message: String) -> &mut Finding {
         let field = field.to_owned();
         self.checked.findings.push(Finding { code, field, position, message, help: None });
@@ -116,7 +126,7 @@ impl Checker {
             ("boolean", Value::Boolean(flag)) => Json::Bool(*flag),
             (expected, found) => {
                 // YAML has no way to say "an object without fields" but `{}`; a bare `stream:` is null.
-                let message = format!("{} must be {}, not {}", last_name(path), article(expected), described(found));
+                let message = format!("{} must be {}, not {}", self.called(path), article(expected), described(found));
                 let help = match found {
                     Value::Integer(_) | Value::Float(_) | Value::Boolean(_) if expected == "string" => {
                         Some("put it in quotes".to_owned())
@@ -145,14 +155,15 @@ impl Checker {
         let properties = schema["properties"].as_object().unwrap_or(&no_properties);
         for entry in entries {
             let field = join(path, &entry.key);
-            let known = properties.get(&entry.key).or_else(|| schema.get("additionalProperties"));
+            let others = schema.get("additionalProperties").filter(|others| others.is_object());
+            let known = properties.get(&entry.key).or(others);
             if let Some(schema) = known {
                 if let Some(value) = self.node(&field, &entry.value, schema) {
                     object.insert(entry.key.clone(), value);
                 }
             } else {
                 let names = properties.keys().map(String::as_str);
-                let message = format!("{} has no field {:?}", last_name(path), entry.key);
+                let message = format!("{} has no field {:?}", self.called(path), entry.key);
                 let help = suggestion::advice(&entry.key, names, codes::UNKNOWN_FIELD.help);
                 self.checked.positions.insert(field.clone(), entry.key_position);
                 self.find(&codes::UNKNOWN_FIELD, &field, entry.key_position, message).help = Some(help);
@@ -160,7 +171,7 @@ impl Checker {
         }
         for required in schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str) {
             if !entries.iter().any(|entry| entry.key == required) {
-                let message = format!("{} has no {required}", last_name(path));
+                let message = format!("{} has no {required}", self.called(path));
                 let finding = self.find(&codes::MISSING_FIELD, &join(path, required), node.position, message);
                 finding.help = Some(format!("add {required}"));
             }
@@ -183,7 +194,7 @@ impl Checker {
 
     fn text(&mut self, path: &str, node: &Node, text: &str, schema: &Json) -> Option<Json> {
         let findings_before = self.checked.findings.len();
-        let name = last_name(path);
+        let name = self.called(path);
         self.count(path, node.position, text.chars().count(), schema, Counted::Characters);
         if let Some(allowed) = schema["enum"].as_array() {
             let allowed: Vec<&str> = allowed.iter().filter_map(Json::as_str).collect();
@@ -214,7 +225,7 @@ impl Checker {
         if (minimum..=maximum).contains(&number) {
             return Some(Json::from(number));
         }
-        let message = format!("{} cannot be {number}", last_name(path));
+        let message = format!("{} cannot be {number}", self.called(path));
         let help = format!("choose a number from {minimum} to {maximum}");
         self.find(&codes::OUT_OF_BOUNDS, path, node.position, message).help = Some(help);
         None
@@ -231,7 +242,7 @@ impl Checker {
         if !(minimum..=maximum).contains(&count) {
             let allowed =
                 if maximum == i64::MAX { format!("at least {minimum}") } else { format!("{minimum} to {maximum}") };
-            let message = format!("{} has {count} {unit}", last_name(path));
+            let message = format!("{} has {count} {unit}", self.called(path));
             self.find(&codes::OUT_OF_BOUNDS, path, position, message).help = Some(format!("{allowed} are allowed"));
         }
     }
@@ -278,14 +289,6 @@ fn bound(schema: &Json, key: &str) -> Option<i64> {
 /// `spec.to` and `function` to `spec.to.function`.
 fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-}
-
-/// What messages call a field: its last name.
-fn last_name(path: &str) -> &str {
-    if path.is_empty() {
-        return "the resource";
-    }
-    path.rsplit('.').next().unwrap_or(path)
 }
 
 /// A text in a message, not longer than needed.

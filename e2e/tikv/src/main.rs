@@ -125,7 +125,7 @@ async fn bring_up(up: &Up) -> Done {
         directory: up.show.place.directory.clone(),
         stores: up.stores.into(),
         splits: match &up.splits[..] {
-            [] => slots::cuts(up.prefix.as_bytes(), up.slots, up.regions),
+            [] => slots::cuts(&slots::rows_behind(up.prefix.as_bytes()), up.slots, up.regions),
             given => given.iter().map(|key| key.0.clone()).collect(),
         },
         tls: up.tls,

@@ -74,7 +74,8 @@ async fn begin() -> Result<Cluster, Error> {
     if let Some(cluster) = Cluster::of_environment() {
         return Ok(cluster);
     }
-    let splits = (0..PLACES).flat_map(|place| slots::cuts(&prefix(place), slots::SLOTS, REGIONS_OF_PLACE));
+    let splits =
+        (0..PLACES).flat_map(|place| slots::cuts(&slots::rows_behind(&prefix(place)), slots::SLOTS, REGIONS_OF_PLACE));
     Cluster::start(Options { splits: splits.collect(), ..Options::default() }).await
 }
 
@@ -100,7 +101,7 @@ fn say_once(reason: &str) {
 }
 
 fn prefix(place: u16) -> Vec<u8> {
-    format!("t{place:04x}/").into_bytes()
+    format!("m/{place:04x}/").into_bytes()
 }
 
 /// Data of earlier runs is still there.

@@ -8,6 +8,12 @@ pub const REGIONS: u16 = 12;
 /// The number of slots of a runtime where nobody says otherwise.
 pub const SLOTS: u16 = 1024;
 
+/// Where the rows of a store with this prefix begin: below the prefix, what is the store's own comes first.
+pub fn rows_behind(prefix: &[u8]) -> Vec<u8> {
+    const ROWS: &[u8] = b"d";
+    [prefix, ROWS].concat()
+}
+
 /// The keys that cut the slots behind `prefix` into `regions` ranges of about the same size, all with the prefix: the
 /// first cut is the prefix itself, the last one ends it.
 ///

@@ -64,6 +64,11 @@ impl Run {
     /// Lets things go wrong until it is time. Whatever it is, it must work again soon.
     pub(super) async fn trouble(&mut self, mut random: SmallRng, until: Instant) -> anyhow::Result<()> {
         self.mended().await?;
+        if !self.kills {
+            sleep(until.saturating_duration_since(Instant::now())).await;
+            self.site.check()?;
+            return self.mended().await;
+        }
         while Instant::now() < until {
             sleep(Duration::from_millis(random.random_range(0..=CALM_MS_MAX))).await;
             self.site.check()?;
@@ -81,8 +86,10 @@ impl Run {
                 self.killed().await
             }
             Fault::KillAtWrite { after_us } => {
-                let store = self.site.store();
-                let wrote = tokio::task::spawn_blocking(move || next_write(&store, after_us)).await?;
+                let wrote = match self.site.store() {
+                    Some(store) => tokio::task::spawn_blocking(move || next_write(&store, after_us)).await?,
+                    None => false,
+                };
                 self.journal.fault(if wrote { "runtime-killed-at-write" } else { "runtime-killed" });
                 self.killed().await
             }

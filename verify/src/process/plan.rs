@@ -32,12 +32,14 @@ pub struct Plan {
     pub tells: bool,
     /// Now and then a kill takes what was written since an earlier one: to see that this is noticed.
     pub forgets: bool,
+    /// Processes are killed, and freeze. Without, nothing goes wrong but what clients and programs do.
+    pub kills: bool,
 }
 
 impl Plan {
     /// A run of a seed.
     pub fn of(seed: u64, seconds: u64) -> Self {
-        Self { seed, seconds, tells: false, forgets: false }
+        Self { seed, seconds, tells: false, forgets: false, kills: true }
     }
 }
 

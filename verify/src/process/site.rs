@@ -7,10 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use bytes::Bytes;
 use serde::Deserialize;
-use tandem_store::embedded::{EmbeddedStore, Options};
-use tandem_store::{KeyRange, Snapshot, Store};
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::watch;
@@ -18,6 +15,7 @@ use tokio::time::sleep;
 
 use super::child::{Guard, Process};
 use super::journal::Journal;
+use super::place::State;
 use super::web::{Place, Web};
 use super::worker::Protocol;
 use crate::model::observed::Observed;
@@ -42,6 +40,8 @@ pub struct Programs {
     pub tandem: PathBuf,
     /// `tandem-verify`, which is its own worker.
     pub verify: PathBuf,
+    /// `tikv://...`, if state is not kept in a directory.
+    pub store: Option<String>,
 }
 
 impl Programs {
@@ -51,7 +51,7 @@ impl Programs {
         let profile = if cfg!(debug_assertions) { "" } else { " --release" };
         let path = tandem.display();
         ensure!(tandem.exists(), "{path} is not there; build it with: cargo build{profile} -p tandem-cli");
-        Ok(Self { tandem, verify: verify.to_owned() })
+        Ok(Self { tandem, verify: verify.to_owned(), store: None })
     }
 }
 
@@ -90,6 +90,7 @@ struct Worker {
 pub(super) struct Site {
     directory: TempDir,
     programs: Programs,
+    state: State,
     journal: Arc<Journal>,
     guard: Guard,
     runtime: Option<Process>,
@@ -104,6 +105,7 @@ impl Site {
     /// Writes the resources, and starts the workers; not the runtime.
     pub(super) fn new(programs: &Programs, application: &Application, journal: &Arc<Journal>) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir().context("failed to make a directory")?;
+        let state = State::of(programs.store.as_deref(), directory.path())?;
         let addresses = free_addresses(application.workers.len()).context("failed to find free ports")?;
         write_resources(directory.path(), programs, application, &addresses)?;
         let workers = application.workers.iter().zip(addresses);
@@ -111,6 +113,7 @@ impl Site {
         let mut site = Self {
             directory,
             programs: programs.clone(),
+            state,
             journal: Arc::clone(journal),
             guard: Guard::start().context("failed to start sh")?,
             runtime: None,
@@ -139,9 +142,12 @@ impl Site {
         self.lives
     }
 
-    /// Where the runtime keeps its state.
-    pub(super) fn store(&self) -> PathBuf {
-        self.directory.path().join("data").join("store")
+    /// The directory in which the runtime keeps its state, if there is one.
+    pub(super) fn store(&self) -> Option<PathBuf> {
+        match &self.state {
+            State::Directory(directory) => Some(directory.clone()),
+            State::Cluster { .. } => None,
+        }
     }
 
     fn log(&self, name: &str) -> anyhow::Result<std::fs::File> {
@@ -195,7 +201,11 @@ impl Site {
         let mut command = Command::new(&self.programs.tandem);
         command.arg("dev").arg(path.join("application")).arg("--data").arg(path.join("data"));
         command.args(["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--quiet", "--keep-going", "--ready-file"]);
-        command.arg(&ready).env("NO_COLOR", "1").env_remove("TANDEM_LOG").stdout(log.try_clone()?).stderr(log);
+        command.arg(&ready);
+        if let State::Cluster { url, .. } = &self.state {
+            command.args(["--store", url]);
+        }
+        command.env("NO_COLOR", "1").env_remove("TANDEM_LOG").stdout(log.try_clone()?).stderr(log);
         let process = Process::spawn(&mut command, &self.guard);
         self.runtime = Some(process.with_context(|| format!("failed to start {}", self.programs.tandem.display()))?);
         self.lives += 1;
@@ -255,7 +265,7 @@ impl Site {
 
     /// Notes what the store is, or makes it what it was when this was called before. While no runtime runs.
     pub(super) fn forget(&mut self) -> anyhow::Result<()> {
-        let store = self.store();
+        let store = self.store().context("only what is in a directory can be forgotten")?;
         if let Some(earlier) = self.earlier.take() {
             std::fs::remove_dir_all(&store)?;
             copy_directory(earlier.path(), &store)?;
@@ -267,16 +277,15 @@ impl Site {
         Ok(())
     }
 
-    /// All rows of the store, while no runtime runs. It looks at a copy, so that the next runtime finds what the last
-    /// one left.
+    /// All rows of the store, while no runtime runs.
     pub(super) async fn observe(&self) -> anyhow::Result<Observed> {
-        let copy = tempfile::tempdir_in(self.directory.path()).context("failed to make a directory")?;
-        let path = copy.path().join("store");
-        copy_directory(&self.store(), &path).context("failed to copy the store")?;
-        let store = EmbeddedStore::open(&path, Options { reserve_bytes: 0, ..Options::default() })?;
-        let everything = KeyRange { start: Bytes::new(), end: None };
-        let rows = store.snapshot().await?.scan(&everything, usize::MAX, false).await?;
+        let rows = self.state.rows(self.directory.path()).await?;
         Observed::of(rows).map_err(anyhow::Error::msg)
+    }
+
+    /// Removes the state, where that does not go with the directory.
+    pub(super) async fn clean(&self) -> anyhow::Result<()> {
+        self.state.remove().await.context("failed to remove the rows of this run")
     }
 
     /// Lines of the runtime's log that must not be there.
@@ -312,7 +321,7 @@ fn free_addresses(count: usize) -> std::io::Result<Vec<SocketAddr>> {
     listeners.iter().map(std::net::TcpListener::local_addr).collect()
 }
 
-fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {
+pub(super) fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;

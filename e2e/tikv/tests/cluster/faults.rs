@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tandem_e2e_tikv::shared::own;
+use tandem_e2e_tikv::slots::rows_behind;
 use tandem_e2e_tikv::{Cluster, Failpoint};
 use tonic::Code;
 
@@ -115,8 +116,8 @@ async fn a_percentage_is_spread_evenly() -> Result<()> {
 #[tokio::test]
 async fn a_pause_tells_secondaries_from_the_primary_and_ends_when_it_is_taken_away() -> Result<()> {
     let Some(place) = own().await? else { return Ok(()) };
-    let primary = Row::find(place.cluster, &[&place.prefix[..], b"\x00\x00p"].concat()).await;
-    let secondary = Row::find(place.cluster, &[&place.prefix[..], b"\x03\xffs"].concat()).await;
+    let primary = Row::find(place.cluster, &[&rows_behind(&place.prefix)[..], b"\x00\x00p"].concat()).await;
+    let secondary = Row::find(place.cluster, &[&rows_behind(&place.prefix)[..], b"\x03\xffs"].concat()).await;
     assert_ne!(primary.store, secondary.store, "slots lie on several stores");
     let pause = Failpoint::new("pause-before-secondary-prewrite").prefix(&place.prefix);
     place.cluster.failpoint_everywhere(&pause).await?;

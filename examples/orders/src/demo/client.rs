@@ -24,7 +24,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// How long it waits before it asks again.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Where the runtime listens at present. It changes when the runtime is started again.
+/// Where a runtime listens at present. It changes when the runtime is started again.
 #[derive(Clone, Debug, serde::Deserialize)]
 pub(crate) struct Addresses {
     /// For requests.
@@ -33,21 +33,23 @@ pub(crate) struct Addresses {
     pub(crate) admin: String,
 }
 
-/// A client with connections that it keeps.
+/// A client with connections that it keeps. It takes all runtimes in turn, also for the next attempt after one that failed.
 pub(crate) struct Client {
     http: HyperClient<HttpConnector, Full<Bytes>>,
-    addresses: watch::Receiver<Addresses>,
+    addresses: watch::Receiver<Vec<Addresses>>,
+    turn: AtomicUsize,
     retried: AtomicUsize,
     repeated: AtomicUsize,
 }
 
 impl Client {
-    /// A client of the runtime whose addresses are announced there.
-    pub(crate) fn new(addresses: watch::Receiver<Addresses>) -> Self {
+    /// A client of the runtimes whose addresses are announced there.
+    pub(crate) fn new(addresses: watch::Receiver<Vec<Addresses>>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let http = HyperClient::builder(TokioExecutor::new()).build(connector);
-        Self { http, addresses, retried: AtomicUsize::new(0), repeated: AtomicUsize::new(0) }
+        let [turn, retried, repeated] = [0; 3].map(AtomicUsize::new);
+        Self { http, addresses, turn, retried, repeated }
     }
 
     /// How many requests had to be sent again, because no answer came.
@@ -58,6 +60,13 @@ impl Client {
     /// How many answers came from the record of an earlier request with the same id.
     pub(crate) fn repeated(&self) -> usize {
         self.repeated.load(Ordering::Relaxed)
+    }
+
+    /// Whose turn it is.
+    fn next(&self) -> anyhow::Result<Addresses> {
+        let (addresses, turn) = (self.addresses.borrow(), self.turn.fetch_add(1, Ordering::Relaxed));
+        let next = turn.checked_rem(addresses.len()).and_then(|index| addresses.get(index));
+        next.cloned().context("there is no runtime")
     }
 
     /// Sends a request until it is answered for good.
@@ -72,7 +81,7 @@ impl Client {
         let began = Instant::now();
         let mut again = false;
         loop {
-            let base = self.addresses.borrow().http.clone();
+            let base = self.next()?.http;
             let request = Request::builder()
                 .method(method.clone())
                 .uri(format!("{base}{path}"))
@@ -101,7 +110,7 @@ impl Client {
 
     /// Reads JSON from the admin port.
     pub(crate) async fn admin<T: DeserializeOwned>(&self, path_and_query: &str) -> anyhow::Result<T> {
-        let base = self.addresses.borrow().admin.clone();
+        let base = self.next()?.admin;
         let request = Request::get(format!("{base}{path_and_query}")).body(Full::default())?;
         let (parts, body) = self.exchange(request).await?;
         anyhow::ensure!(parts.status.is_success(), "GET {path_and_query}: {}: {}", parts.status, text(&body));
@@ -110,7 +119,7 @@ impl Client {
 
     /// Reads all records that an egress holds now.
     pub(crate) async fn egress<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Vec<T>> {
-        let base = self.addresses.borrow().http.clone();
+        let base = self.next()?.http;
         let request = Request::get(format!("{base}/egress/{name}?follow=false")).body(Full::default())?;
         let (parts, body) = self.exchange(request).await?;
         anyhow::ensure!(parts.status.is_success(), "egress {name}: {}: {}", parts.status, text(&body));
@@ -171,7 +180,7 @@ mod tests {
         let busy = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
         let done = "HTTP/1.1 200 OK\r\ntandem-flow: f-1\r\ntandem-repeated: true\r\ncontent-length: 2\r\n\r\n{}";
         let server = tokio::spawn(serve(listener, vec![nothing, cut, busy, done]));
-        let (_announce, addresses) = watch::channel(Addresses { http, admin: String::new() });
+        let (_announce, addresses) = watch::channel(vec![Addresses { http, admin: String::new() }]);
         let client = Client::new(addresses);
         let reply = client.send(Method::POST, "/orders/o-1", "place-o-1", &serde_json::json!({})).await.unwrap();
         assert_eq!((reply.status, reply.flow.as_str()), (StatusCode::OK, "f-1"));

@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | [`plan`] | makes stock, wallets and orders from purchases and a seed |
 //! | [`drive`], [`client`] | sends them over HTTP and keeps the answers |
-//! | [`process`] | starts, kills and restarts the runtime |
+//! | [`site`], [`process`] | start, kill and restart the runtimes |
 //! | [`stored`], [`checks`] | reads the stored state, checks the invariants |
 //! | [`report`] | what is printed |
 
@@ -26,8 +26,8 @@ use crate::client::Client;
 use crate::dice::Dice;
 use crate::drive::Done;
 use crate::plan::Plan;
-use crate::process::{Running, Setup};
 use crate::report::thousands;
+use crate::site::{Site, Wanted};
 use crate::stored::{Instance, Stored};
 
 mod answer;
@@ -38,12 +38,17 @@ mod drive;
 mod plan;
 mod process;
 mod report;
+mod site;
 mod spoil;
 mod stored;
 
 const PURCHASES: &str = include_str!("../../data/cdnow-sample.txt");
 /// Functions whose state is checked.
 const FUNCTIONS: [&str; 5] = ["inventory", "payment", "order", "cart", "loyalty"];
+/// Clients that send at the same time.
+const CONNECTIONS: u16 = 64;
+/// The same where a whole cluster shares the processors with them.
+const CONNECTIONS_TIKV: u16 = 16;
 /// Instances that are read at once.
 const PAGE: usize = 1_000;
 /// Map entries that are read of an instance that has more than a page shows.
@@ -70,9 +75,15 @@ struct Options {
     /// The tandem program; without it, the one beside this program
     #[arg(long)]
     tandem: Option<PathBuf>,
-    /// Clients that send at the same time
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    connections: u16,
+    /// Keep state in TiKV: `tikv` for the cluster of `make tikv`, or `tikv://HOST:PORT[,HOST:PORT][/PREFIX]`
+    #[arg(long)]
+    store: Option<String>,
+    /// Runtimes that share a TiKV
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
+    runtimes: u16,
+    /// Clients that send at the same time; 64 by default, 16 with a TiKV on the same machine
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    connections: Option<u16>,
     /// How many of the purchases become orders
     #[arg(long)]
     orders: Option<usize>,
@@ -102,16 +113,19 @@ async fn main() -> anyhow::Result<ExitCode> {
 
 /// Runs the demo; whether everything holds.
 async fn run(options: &Options) -> anyhow::Result<bool> {
-    let setup = prepare(options)?;
+    let wanted = prepare(options)?;
     let mut purchases = plan::parse_purchases(PURCHASES)?;
     purchases.truncate(options.orders.unwrap_or(usize::MAX));
     let plan = Arc::new(Plan::new(purchases, options.seed));
 
-    let running = Running::start(&setup).await?;
-    println!("orders application on {}, embedded store in {}", running.addresses.http, options.data.display());
-    let (announce, addresses) = watch::channel(running.addresses.clone());
+    let site = Site::start(&wanted).await?;
+    let addresses = site.addresses();
+    let shown: Vec<&str> = addresses.iter().map(|addresses| addresses.http.as_str()).collect();
+    println!("orders application on {}, {}", shown.join(", "), site.store);
+    let (announce, addresses) = watch::channel(addresses);
     let client = Arc::new(Client::new(addresses));
-    let connections = usize::from(options.connections);
+    let usual = if options.store.is_some() { CONNECTIONS_TIKV } else { CONNECTIONS };
+    let connections = usize::from(options.connections.unwrap_or(usual));
     drive::set_up(&client, &plan, connections).await.context("failed to set up stock and wallets")?;
     println!("{} discs in stock, {} wallets filled", thousands(plan.items.len()), thousands(plan.wallets.len()));
     println!("sending {} orders, {connections} at a time", thousands(plan.orders.len()));
@@ -126,12 +140,12 @@ async fn run(options: &Options) -> anyhow::Result<bool> {
         Ok((done, began.elapsed()))
     };
     // Whichever fails first ends both: without a runtime, clients would ask in vain for a minute.
-    let outage = kill_and_restart(running, setup, kill_at, ended, announce);
-    let ((done, elapsed), (running, killed)) = tokio::try_join!(sending, outage)?;
+    let outage = kill_and_restart(site, kill_at, ended, announce);
+    let ((done, elapsed), (site, killed)) = tokio::try_join!(sending, outage)?;
     drop(progress);
     shown.await?;
     let stored = settled(&client).await?;
-    running.stop(STOP_WITHIN).await?;
+    site.stop(STOP_WITHIN).await?;
 
     let (told, latencies): (Vec<_>, Vec<_>) =
         done.into_iter().map(|Done { told, latency, .. }| (told, latency)).unzip();
@@ -156,33 +170,32 @@ fn print_verdict(evidence: &Evidence, options: &Options) -> bool {
     let checked = check_all(evidence);
     print!("{}", report::invariants(&checked));
     let (holds, sentence) = report::verdict(&checked);
-    let application = options.application.display();
-    if holds {
-        println!("{sentence}  Try it yourself:  tandem dev {application}");
-    } else {
-        let data = options.data.display();
-        println!("{sentence}  The state is kept; look at it:  tandem dev {application} --data {data}/store");
+    let (application, data) = (options.application.display(), options.data.display());
+    match (holds, &options.store) {
+        (true, _) => println!("{sentence}  Try it yourself:  tandem dev {application}"),
+        (false, None) => {
+            println!("{sentence}  The state is kept; look at it:  tandem dev {application} --data {data}/store");
+        }
+        (false, Some(_)) => println!("{sentence}  The state is kept under the prefix above, the logs are in {data}"),
     }
     holds
 }
 
-/// Empties the scratch directory and finds the programs.
-fn prepare(options: &Options) -> anyhow::Result<Setup> {
-    let own = std::env::current_exe().context("failed to find this program")?;
-    let beside = own.with_file_name("tandem");
-    let tandem = options.tandem.clone().unwrap_or(beside);
-    anyhow::ensure!(
-        tandem.exists(),
-        "{} is not there; build it with: cargo build --release -p tandem-cli",
-        tandem.display()
-    );
+/// Empties the scratch directory.
+fn prepare(options: &Options) -> anyhow::Result<Wanted> {
     if options.data.exists() {
         std::fs::remove_dir_all(&options.data)
             .with_context(|| format!("failed to empty {}", options.data.display()))?;
     }
     std::fs::create_dir_all(&options.data).with_context(|| format!("failed to make {}", options.data.display()))?;
-    let scratch = options.data.canonicalize()?;
-    Ok(Setup { tandem, application: options.application.clone(), data: scratch.join("store"), scratch })
+    Ok(Wanted {
+        application: options.application.clone(),
+        scratch: options.data.canonicalize()?,
+        shown: options.data.clone(),
+        tandem: options.tandem.clone(),
+        store: options.store.clone(),
+        runtimes: options.runtimes.into(),
+    })
 }
 
 /// After how many orders the runtime is killed: somewhere in the third fifth.
@@ -195,33 +208,32 @@ fn kill_at(total: usize, seed: u64) -> usize {
 /// What happened when the runtime was killed.
 #[derive(Debug)]
 struct Killed {
+    which: String,
     at: usize,
     back_in: Duration,
 }
 
-/// Waits until so many orders have ended, then kills the runtime while others are under way, and starts it again.
+/// Waits until so many orders have ended, then kills a runtime while others are under way, and starts it again.
 async fn kill_and_restart(
-    running: Running,
-    setup: Setup,
+    mut site: Site,
     kill_at: Option<usize>,
     mut ended: watch::Receiver<usize>,
-    announce: watch::Sender<client::Addresses>,
-) -> anyhow::Result<(Running, Option<Killed>)> {
-    let Some(kill_at) = kill_at else { return Ok((running, None)) };
+    announce: watch::Sender<Vec<client::Addresses>>,
+) -> anyhow::Result<(Site, Option<Killed>)> {
+    let Some(kill_at) = kill_at else { return Ok((site, None)) };
     let at =
         *ended.wait_for(|count| *count >= kill_at).await.context("the orders ended before the runtime was killed")?;
-    running.kill().await?;
-    let running = Running::start(&setup).await.context("failed to start the runtime again")?;
-    announce.send_replace(running.addresses.clone());
-    let killed = Killed { at, back_in: running.started_in };
-    Ok((running, Some(killed)))
+    let (which, back_in) = site.kill_one().await?;
+    announce.send_replace(site.addresses());
+    Ok((site, Some(Killed { which, at, back_in })))
 }
 
 fn print_kill(killed: &Killed, evidence: &Evidence) {
     let lost = report::lost(evidence);
     let doubled = report::doubled(evidence);
     println!(
-        "killed the runtime at order {} and started it again (back in {:.1} s): {lost} orders lost, {doubled} doubled",
+        "killed {} at order {} and started it again (back in {:.1} s): {lost} orders lost, {doubled} doubled",
+        killed.which,
         thousands(killed.at),
         killed.back_in.as_secs_f64(),
     );

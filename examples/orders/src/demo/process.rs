@@ -1,5 +1,6 @@
 //! The runtime as a process that is started, killed and started again.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -17,14 +18,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How to start it.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
-    /// The `tandem` program.
-    pub(crate) tandem: PathBuf,
-    /// The directory with the application's resources.
-    pub(crate) application: PathBuf,
-    /// Where it keeps its state.
-    pub(crate) data: PathBuf,
-    /// Where it says that it is ready, and where it writes its log.
-    pub(crate) scratch: PathBuf,
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// Its arguments, without the last one: where it says that it is ready.
+    pub(crate) arguments: Vec<OsString>,
+    /// Where it says that.
+    pub(crate) ready_file: PathBuf,
+    /// Where it writes its log.
+    pub(crate) log: PathBuf,
 }
 
 /// A runtime that runs, with the workers that it started. Dropped, it is killed with them.
@@ -42,21 +43,16 @@ impl Running {
     /// Starts it and waits until it takes requests.
     pub(crate) async fn start(setup: &Setup) -> anyhow::Result<Self> {
         let began = Instant::now();
-        let ready_file = setup.scratch.join("ready.json");
+        let Setup { program, arguments, ready_file, log: log_path } = setup;
         if ready_file.exists() {
-            std::fs::remove_file(&ready_file).context("failed to remove the last ready file")?;
+            std::fs::remove_file(ready_file).context("failed to remove the last ready file")?;
         }
-        let log_path = setup.scratch.join("tandem.log");
-        let log = std::fs::File::options().create(true).append(true).open(&log_path);
+        let log = std::fs::File::options().create(true).append(true).open(log_path);
         let log = log.with_context(|| format!("failed to open {}", log_path.display()))?;
-        let mut child = Command::new(&setup.tandem)
-            .arg("dev")
-            .arg(&setup.application)
-            .arg("--data")
-            .arg(&setup.data)
-            .args(["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        let mut child = Command::new(program)
+            .args(arguments)
             .arg("--ready-file")
-            .arg(&ready_file)
+            .arg(ready_file)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -64,10 +60,10 @@ impl Running {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("failed to start {}", setup.tandem.display()))?;
+            .with_context(|| format!("failed to start {}", program.display()))?;
         let group = child.id().context("the runtime has no process id")?;
         let addresses = loop {
-            if let Some(addresses) = addresses(&ready_file) {
+            if let Some(addresses) = addresses(ready_file) {
                 break addresses;
             }
             if let Some(status) = child.try_wait()? {
@@ -139,10 +135,10 @@ wait
 "#;
 
     fn setup(directory: &Path, script: &str) -> Setup {
-        let tandem = directory.join("tandem");
-        std::fs::write(&tandem, script).unwrap();
-        std::fs::set_permissions(&tandem, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Setup { tandem, application: directory.into(), data: directory.join("store"), scratch: directory.into() }
+        let program = directory.join("tandem");
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Setup { program, arguments: Vec::new(), ready_file: directory.join("ready.json"), log: directory.join("log") }
     }
 
     /// A zombie that nobody has waited for yet is gone as well.

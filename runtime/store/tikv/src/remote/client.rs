@@ -104,14 +104,15 @@ impl Client {
         at: Timestamp,
         keys: &[Bytes],
     ) -> Result<Vec<Option<Bytes>>, ReadFailure> {
+        // Boxed here and below: the crate's futures are deep, and would make every future around them as large.
         let mut snapshot = self.snapshot(at);
         let failed = |error| read_failure(encoding, &error);
         if let [key] = keys {
             let key = Vec::from(encoding.key(key));
-            return Ok(vec![snapshot.get(key).await.map_err(failed)?.map(Bytes::from)]);
+            return Ok(vec![Box::pin(snapshot.get(key)).await.map_err(failed)?.map(Bytes::from)]);
         }
         let asked: Vec<Vec<u8>> = keys.iter().map(|key| encoding.key(key).into()).collect();
-        let pairs = snapshot.batch_get(asked).await.map_err(failed)?;
+        let pairs = Box::pin(snapshot.batch_get(asked)).await.map_err(failed)?;
         let found: HashMap<Vec<u8>, Bytes> = pairs.map(|pair| (pair.0.into(), pair.1.into())).collect();
         Ok(keys.iter().map(|key| found.get(&encoding.key(key)[..]).cloned()).collect())
     }
@@ -162,9 +163,9 @@ impl Client {
         let failed = |error| read_failure(encoding, &error);
         let pair = |pair: tikv_client::KvPair| (pair.0.into(), pair.1);
         if reverse {
-            Ok(snapshot.scan_reverse(start..end, limit).await.map_err(failed)?.map(pair).collect())
+            Ok(Box::pin(snapshot.scan_reverse(start..end, limit)).await.map_err(failed)?.map(pair).collect())
         } else {
-            Ok(snapshot.scan(start..end, limit).await.map_err(failed)?.map(pair).collect())
+            Ok(Box::pin(snapshot.scan(start..end, limit)).await.map_err(failed)?.map(pair).collect())
         }
     }
 
@@ -204,7 +205,7 @@ async fn connect(
             TransactionClient::new_with_config(endpoints.to_vec(), config).await
         }
     };
-    match timeout(OPEN_TIME, open).await {
+    match timeout(OPEN_TIME, Box::pin(open)).await {
         Ok(Ok(client)) => Ok(client),
         Ok(Err(error)) => Err(Failure::Unreachable(format!("no connection to PD: {error}"))),
         Err(_) => Err(Failure::Unreachable("no connection to PD in time".to_owned())),

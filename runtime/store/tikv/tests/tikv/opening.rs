@@ -78,7 +78,7 @@ async fn put(options: &Options, key: &str, value: &str) {
 
 #[tokio::test]
 async fn a_newer_format_is_refused() {
-    let Some(options) = super::options() else { return };
+    let Some(options) = super::options().await else { return };
     drop(TikvStore::open(&options).await.expect("it is empty"));
     drop(TikvStore::open(&options).await.expect("it is ours"));
     put(&options, "oformat", "tandem on TiKV, format 2").await;
@@ -88,7 +88,7 @@ async fn a_newer_format_is_refused() {
 
 #[tokio::test]
 async fn a_prefix_of_somebody_else_is_refused() {
-    let Some(options) = super::options() else { return };
+    let Some(options) = super::options().await else { return };
     put(&options, "users/1", "x").await;
     let error = refused(&options).await;
     assert!(matches!(&error, Error::Refused(why) if why.contains("users/1")), "{error:?}");
@@ -96,7 +96,7 @@ async fn a_prefix_of_somebody_else_is_refused() {
 
 #[tokio::test]
 async fn a_keyspace_that_is_not_there_is_refused() {
-    let Some(options) = super::options() else { return };
+    let Some(options) = super::options().await else { return };
     let error = refused(&Options { keyspace: Some("nowhere".to_owned()), ..options }).await;
     assert!(matches!(&error, Error::Refused(why) if why.contains("nowhere")), "{error:?}");
 }

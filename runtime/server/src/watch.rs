@@ -12,25 +12,25 @@ const DEPTH_MAX: usize = 8;
 /// Name, time and size of each file that matters.
 type Fingerprint = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
 
-/// Watches one directory.
-pub(super) struct Watch {
-    directory: PathBuf,
+/// Watches files, and directories.
+pub struct Watch {
+    paths: Vec<PathBuf>,
     known: Fingerprint,
 }
 
 impl Watch {
     /// Begins with the files as they are now.
-    pub(super) fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), known: fingerprint(directory) }
+    pub fn new(paths: &[PathBuf]) -> Self {
+        Self { paths: paths.to_vec(), known: fingerprint(paths) }
     }
 
     /// Returns when something has changed and was left alone for one look, so that a file that is being written is not
     /// read half. Dropping it loses no change.
-    pub(super) async fn changed(&mut self) {
+    pub async fn changed(&mut self) {
         let mut last = self.known.clone();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let now = fingerprint(&self.directory);
+            let now = fingerprint(&self.paths);
             if now != self.known && now == last {
                 self.known = now;
                 return;
@@ -40,9 +40,17 @@ impl Watch {
     }
 }
 
-fn fingerprint(directory: &Path) -> Fingerprint {
+fn fingerprint(paths: &[PathBuf]) -> Fingerprint {
     let mut files = Fingerprint::new();
-    collect(directory, 1, &mut files);
+    for path in paths {
+        // A file that was named is watched whatever it is called.
+        match std::fs::metadata(path) {
+            Ok(metadata) if !metadata.is_dir() => {
+                files.insert(path.clone(), (metadata.modified().ok(), metadata.len()));
+            }
+            _ => collect(path, 1, &mut files),
+        }
+    }
     files
 }
 
@@ -71,7 +79,7 @@ mod tests {
     async fn change_is_noticed_once() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("a.yaml"), "a").unwrap();
-        let mut watch = Watch::new(directory.path());
+        let mut watch = Watch::new(&[directory.path().to_owned()]);
         std::fs::write(directory.path().join("b.yaml"), "new").unwrap();
         std::fs::write(directory.path().join("ignored.txt"), "new").unwrap();
         watch.changed().await;
