@@ -60,7 +60,7 @@ impl<S: Store> Partition<S> {
         }
     }
 
-    fn next_commit(&self) -> Option<(Group, Commit)> {
+    pub(super) fn next_commit(&self) -> Option<(Group, Commit)> {
         let mut inner = self.lock();
         let mut group = inner.queue.pop_front()?;
         let commit = inner.commit_of(&mut group);
@@ -190,7 +190,7 @@ impl Inner {
     /// The store transaction of a group. All groups before it are durable by now.
     fn commit_of(&self, group: &mut Group) -> Commit {
         let mut reads: HashMap<&Bytes, (Timestamp, &Option<Bytes>)> = HashMap::new();
-        let mut ranges = Vec::new();
+        let (mut different, mut ranges) = (Vec::new(), Vec::new());
         for flow in &group.flows {
             for (row, seen) in flow.reads.rows() {
                 let seen_at = match seen.source {
@@ -201,16 +201,21 @@ impl Inner {
                     Source::Sealed(version) => self.committed_at(version),
                 };
                 let entry = reads.entry(row).or_insert((seen_at, &seen.value));
-                if seen_at < entry.0 {
-                    *entry = (seen_at, &seen.value);
+                if entry.1 != &seen.value {
+                    // Somebody else wrote it between two flows of the group. Both have to be told: the store may compare
+                    // values, and one of the two could be true again.
+                    different.push(Read { key: row.clone(), seen_at, value: seen.value.clone() });
+                } else if seen_at < entry.0 {
+                    entry.0 = seen_at;
                 }
             }
             let seen_at = flow.base;
             let seen_ranges = flow.reads.ranges().iter().filter(|_| works(Mechanism::StoreRanges));
             ranges.extend(seen_ranges.map(|seen| RangeRead { range: seen.range.clone(), seen_at }));
         }
-        let reads = reads.into_iter().filter(|_| works(Mechanism::StoreReads));
+        let reads = reads.into_iter();
         let reads = reads.map(|(key, (seen_at, value))| Read { key: key.clone(), seen_at, value: value.clone() });
+        let reads = reads.chain(different).filter(|_| works(Mechanism::StoreReads));
         let reads = reads.chain(self.lanes.reads(&group.lanes, self.durable_version, group.last_version)).collect();
         let primary = group.flows.first().map(|flow| flow.record_row.clone()).unwrap_or_default();
         Commit { primary, reads, ranges, writes: std::mem::take(&mut group.writes).into_iter().collect() }
