@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use super::gather::Gathering;
 use super::{Group, Inner, Partition, Sealed, SealedFlow, Source};
 
 /// Commit timestamps of groups that are remembered, for flows that read what those groups wrote. A flow that needs an
@@ -34,8 +35,9 @@ enum Ended {
 impl<S: Store> Partition<S> {
     /// Commits groups until `stop`, then what is still queued, and returns.
     pub(crate) async fn run_committer(self: Arc<Self>, stop: CancellationToken) {
+        let mut gathering = Gathering::new(self.store.group_wait_max());
         loop {
-            while let Some((group, commit)) = self.next_commit() {
+            while let Some((group, commit)) = self.gathered(&mut gathering).await {
                 let started = Instant::now();
                 if !works(Mechanism::ReleaseAfterDurable) {
                     self.settle(group, Ended::Durable(Timestamp::ZERO), started.elapsed());
@@ -43,6 +45,7 @@ impl<S: Store> Partition<S> {
                     continue;
                 }
                 let ended = self.commit(commit).await;
+                gathering.committed(started.elapsed());
                 self.settle(group, ended, started.elapsed());
             }
             tokio::select! {
@@ -58,6 +61,35 @@ impl<S: Store> Partition<S> {
                 }
             }
         }
+    }
+
+    /// The next group, once nobody is about to join it or it has waited for long enough.
+    async fn gathered(&self, gathering: &mut Gathering) -> Option<(Group, Commit)> {
+        let Some(before) = self.flows_that_wait() else { return self.next_commit() };
+        let patience = gathering.patience();
+        if patience.is_zero() {
+            return self.next_commit();
+        }
+        let until = Instant::now() + patience;
+        let (mut after, mut in_full) = (before, false);
+        while !in_full && let Some(flows) = self.flows_that_wait() {
+            after = flows;
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(until) => in_full = true,
+                () = self.work.notified() => {}
+            }
+        }
+        gathering.waited(before, after, in_full);
+        self.next_commit()
+    }
+
+    /// How many flows are in the only group, if others are under way that may still join it.
+    fn flows_that_wait(&self) -> Option<usize> {
+        let inner = self.lock();
+        let group = inner.queue.front().filter(|group| inner.queue.len() == 1 && !group.solo)?;
+        let flows = group.flows.len();
+        (inner.live_views > flows).then_some(flows)
     }
 
     pub(super) fn next_commit(&self) -> Option<(Group, Commit)> {

@@ -56,11 +56,12 @@ impl<S: Store> Partition<S> {
         let base = match opened {
             Ok(base) => base,
             Err(error) => {
-                self.leave(base_version);
+                self.leave(base_version, false);
                 return Err(error);
             }
         };
-        let inner = self.lock();
+        let mut inner = self.lock();
+        inner.live_views += 1;
         let (version, epoch) = (AtomicU64::new(inner.next_version - 1), inner.epoch);
         drop(inner);
         let ahead = OnceLock::new();
@@ -88,8 +89,13 @@ impl<S: Store> Partition<S> {
         version
     }
 
-    fn leave(&self, base_version: u64) {
+    fn leave(&self, base_version: u64, live: bool) {
         let mut inner = self.lock();
+        if live {
+            inner.live_views -= 1;
+            // Whoever gathers a group may have waited for this flow.
+            self.work.notify_one();
+        }
         if let Some(count) = inner.views.get_mut(&base_version) {
             *count -= 1;
             if *count == 0 {
@@ -103,7 +109,7 @@ impl<S: Store> Partition<S> {
 
 impl<S: Store> Drop for View<S> {
     fn drop(&mut self) {
-        self.partition.leave(self.base_version);
+        self.partition.leave(self.base_version, self.live);
     }
 }
 

@@ -21,6 +21,9 @@ use crate::together::Together;
 /// What is younger than this is kept: the least window of history is twice as long. Reads of older views are checked.
 const SURELY_KEPT: Duration = Duration::from_mins(5);
 
+/// About what a commit takes under load, with a request to each region and two syncs.
+const GROUP_WAIT_MAX: Duration = Duration::from_millis(8);
+
 /// A store on a cluster. Clones share it.
 pub struct ClusterStore<C> {
     committer: Arc<Committer<C>>,
@@ -128,6 +131,10 @@ impl<C: Cluster> Store for ClusterStore<C> {
 
     async fn commit(&self, commit: Commit) -> Result<CommitResult, Error> {
         self.committer.clone().commit(commit).await
+    }
+
+    fn group_wait_max(&self) -> Duration {
+        GROUP_WAIT_MAX
     }
 }
 

@@ -8,7 +8,9 @@ use tandem_model::ids::Timestamp;
 
 use super::encoding::Encoding;
 use super::wire::{errorpb, kvrpcpb};
-use crate::cluster::{CommitAnswer, Failure, KeyProblem, Lock, PrewriteAnswer, RollbackAnswer, TransactionStatus};
+use crate::cluster::{
+    CommitAnswer, Failure, KeyProblem, Lock, PrewriteAnswer, ReadFailure, RollbackAnswer, TransactionStatus,
+};
 
 /// A write conflict with this reason is the transaction's own rollback.
 const REASON_SELF_ROLLED_BACK: i32 = 3;
@@ -108,6 +110,38 @@ pub(super) fn status(response: &kvrpcpb::CheckTxnStatusResponse) -> Result<Trans
         _ if response.action == ACTION_LEFT_ALONE => TransactionStatus::Unknown,
         _ => TransactionStatus::RolledBack,
     })
+}
+
+/// What a read found. Keys that are not there are not in it.
+pub(super) fn values(
+    encoding: &Encoding,
+    response: kvrpcpb::BatchGetResponse,
+) -> Result<Vec<(Bytes, Bytes)>, ReadFailure> {
+    let (mut found, mut locks) = (Vec::with_capacity(response.pairs.len()), Vec::new());
+    let errors = response.error.iter().chain(response.pairs.iter().filter_map(|pair| pair.error.as_ref()));
+    for error in errors {
+        let Some(locked) = &error.locked else { return Err(not_read(&format!("{error:?}"))) };
+        let other = || ReadFailure::Unreachable("a lock of another installation is in the way".to_owned());
+        locks.push(lock(encoding, locked).ok_or_else(other)?);
+    }
+    if !locks.is_empty() {
+        return Err(ReadFailure::Locked(locks));
+    }
+    for pair in response.pairs {
+        let other = || ReadFailure::Unreachable("a store answered with another key".to_owned());
+        found.push((encoding.own_key(&pair.key).ok_or_else(other)?, pair.value));
+    }
+    Ok(found)
+}
+
+/// What an error of a read means that is not a lock.
+pub(super) fn not_read(text: &str) -> ReadFailure {
+    if text.contains("ApiVersionNotMatched") || text.contains("InvalidKeyMode") {
+        let why = "the cluster speaks another version of the protocol: a keyspace needs version 2 enabled there, and \
+                   without one a cluster with version 2 only takes keys that begin with m or t";
+        return ReadFailure::Refused(format!("{why} ({text})"));
+    }
+    ReadFailure::Unreachable(text.to_owned())
 }
 
 /// Keys in the encoding of requests.
