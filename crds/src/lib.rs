@@ -11,12 +11,14 @@
 //! | [`load`] | YAML files to resources: positions, unknown fields, bounds and rules of the schema |
 //! | [`compile`] | resources to a [`tandem_model::topology::Topology`]: the checks on the whole graph |
 //! | [`check`] | both in one step, as `tandem check`, `tandem dev` and CI use them |
+//! | [`bundle`] | what an operator hands to runtimes: resources, and where workers are |
 //! | [`problem`] | what is wrong, where, and what to do |
 //! | [`codes`] | every problem code with its explanation |
 //! | [`mod@reference`] | schemas as tables of the documentation |
 //!
 //! **Invariant:** nothing here talks to a cluster, and [`compile`] does no I/O at all.
 
+pub mod bundle;
 pub mod check;
 pub mod codes;
 pub mod compile;

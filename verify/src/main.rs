@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tandem_verify::{commits, world};
 
 mod histories;
 mod processes;
-mod simulate;
-mod simulate_commits;
+mod seeds;
 mod soak;
 
 /// It could not be tried.
@@ -24,9 +24,9 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs whole runtimes in simulated worlds, one for each seed, and judges what happened in them.
-    Simulate(simulate::Arguments),
+    Simulate(seeds::Arguments),
     /// Runs committers on simulated TiKV clusters, one for each seed, and judges what happened.
-    Commits(simulate_commits::Arguments),
+    Commits(seeds::Arguments),
     /// Checks list-append histories of real runtimes for anomalies.
     Histories(histories::Arguments),
     /// Runs random programs, or histories, against real processes that are killed, and judges what happened.
@@ -41,8 +41,8 @@ enum Command {
 fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let done = match command {
-        Command::Simulate(arguments) => simulate::run(&arguments),
-        Command::Commits(arguments) => simulate_commits::run(&arguments),
+        Command::Simulate(arguments) => seeds::run::<world::Report>(&arguments),
+        Command::Commits(arguments) => seeds::run::<commits::Report>(&arguments),
         Command::Histories(arguments) => histories::run(&arguments),
         Command::Processes(arguments) => processes::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),

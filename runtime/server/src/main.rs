@@ -37,7 +37,7 @@ fn main() -> ExitCode {
             return ExitCode::from(WRONG);
         }
     };
-    if flags.check { check(&settings) } else { run(&settings) }
+    if flags.check { check(&settings) } else { run(&settings, &flags) }
 }
 
 /// Checks the resources as well, and touches neither ports nor the store.
@@ -52,7 +52,7 @@ fn check(settings: &Settings) -> ExitCode {
     }
 }
 
-fn run(settings: &Settings) -> ExitCode {
+fn run(settings: &Settings, flags: &Flags) -> ExitCode {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = settings.threads {
         builder.worker_threads(threads);
@@ -64,7 +64,7 @@ fn run(settings: &Settings) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    let ended = runtime.block_on(process::run(settings));
+    let ended = runtime.block_on(process::run(settings, flags));
     let exit = match ended {
         Ok(Ended::Drained) => ExitCode::SUCCESS,
         Ok(Ended::AtOnce) => ExitCode::from(AT_ONCE),

@@ -4,21 +4,17 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use futures_util::{StreamExt, stream};
-use prost::Message as _;
 use tandem_proto::function::v1alpha1 as wire;
 use tandem_proto::function::v1alpha1::runtime_frame::Frame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use crate::batch::{self, BATCH_FRAMES_MAX};
 use crate::dial::Outgoing;
 
 /// Frames that may wait to be written to one worker, cancels not counted.
 const FRAMES_QUEUED_MAX: usize = 4_096;
-/// Frames put into one message.
-const BATCH_FRAMES_MAX: usize = 256;
-/// Bytes of frames after which a message is full. One frame may exceed it by itself.
-const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// A frame, and the room that it takes in the queue.
 type Queued = (wire::RuntimeFrame, Option<OwnedSemaphorePermit>);
@@ -74,33 +70,23 @@ impl Sender {
 }
 
 impl Receiver {
-    /// Puts frames into messages: all that are ready, up to a bound in number and bytes.
+    /// Puts frames into messages. Taking a frame gives back its room.
     pub(super) fn batches(self) -> Outgoing {
-        stream::unfold((self.0, VecDeque::new()), |(mut frames, mut ready)| async move {
-            if ready.is_empty() {
-                let mut received = Vec::new();
-                frames.recv_many(&mut received, BATCH_FRAMES_MAX).await;
-                ready.extend(received.into_iter().map(|(frame, _)| frame));
-            }
-            let mut bytes = 0;
-            let mut batch: Vec<wire::RuntimeFrame> = Vec::new();
-            while let Some(frame) = ready.pop_front() {
-                bytes += frame.encoded_len();
-                if bytes > BATCH_BYTES_MAX && !batch.is_empty() {
-                    ready.push_front(frame);
-                    break;
-                }
-                batch.push(frame);
-            }
-            (!batch.is_empty()).then_some((wire::AttachRequest { frames: batch }, (frames, ready)))
-        })
-        .boxed()
+        batch::batches(self, |frames| wire::AttachRequest { frames })
+    }
+}
+
+impl batch::Queue<wire::RuntimeFrame> for Receiver {
+    fn poll_frames(&mut self, context: &mut Context<'_>, frames: &mut VecDeque<wire::RuntimeFrame>) -> Poll<()> {
+        let mut received = Vec::new();
+        let polled = self.0.poll_recv_many(context, &mut received, BATCH_FRAMES_MAX);
+        polled.map(|_| frames.extend(received.into_iter().map(|(frame, _)| frame)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt;
+    use futures_util::{FutureExt, StreamExt};
 
     use super::*;
 

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `wire` | the messages of the public protocol |
 //! | `encoding` | keys on the way there and back |
+//! | `endpoints` | where PD can be reached |
 //! | `channels`, `pd` | connections; where regions and stores are |
 //! | `lanes` | requests of all regions of a store in one stream |
 //! | `regions` | what is known about regions, corrected by what stores answer |
@@ -27,6 +28,7 @@ use crate::stats::Stats;
 use channels::{Connection, Dialer, Stores, causes, within};
 use client::Client;
 use encoding::Encoding;
+use endpoints::Endpoints;
 use lanes::Command;
 use pd::Pd;
 use regions::{KnownRegion, Regions};
@@ -38,6 +40,7 @@ pub mod bare;
 pub(crate) mod channels;
 pub(crate) mod client;
 mod encoding;
+mod endpoints;
 mod lanes;
 pub(crate) mod pd;
 mod reads;
@@ -66,6 +69,7 @@ pub struct Remote {
 struct Shared {
     prefix: String,
     keyspace: Option<u32>,
+    endpoints: Endpoints,
     pd: Pd,
     stores: Stores,
     regions: Regions,
@@ -84,18 +88,19 @@ impl std::fmt::Debug for Remote {
 impl Remote {
     /// Connects to PD. Stores are connected to when they are needed.
     pub(crate) async fn connect(options: &Options, dialer: Dialer, stats: Arc<Stats>) -> Result<Self, Failure> {
-        let pd = Pd::new(dialer.clone(), options.endpoints.clone());
+        let endpoints = Endpoints::new(options.endpoints.clone());
+        let pd = Pd::new(dialer.clone(), endpoints.clone());
         pd.connect().await?;
         let keyspace = match &options.keyspace {
             Some(name) => Some(pd.keyspace(name).await?),
             None => None,
         };
-        let client = Client::open(options, MESSAGE_BYTES_MAX).await?;
+        let client = Client::open(options, endpoints.clone(), MESSAGE_BYTES_MAX).await?;
         let encoding = Arc::new(Encoding::new(&[options.prefix.as_bytes(), ROWS].concat(), keyspace));
         let (stores, regions) = (Stores::new(dialer, MESSAGE_BYTES_MAX), Regions::default());
         let prefix = options.prefix.clone();
         let answer = options.timeouts.call * 2 / 3;
-        let shared = Arc::new(Shared { prefix, keyspace, pd, stores, regions, client, answer, stats });
+        let shared = Arc::new(Shared { prefix, keyspace, endpoints, pd, stores, regions, client, answer, stats });
         Ok(Self { encoding, shared })
     }
 
@@ -127,6 +132,11 @@ impl Remote {
     /// All keys of this part, as the cluster has them.
     pub(crate) fn all_keys(&self) -> (Vec<u8>, Vec<u8>) {
         self.encoding.range(&KeyRange { start: Bytes::new(), end: None })
+    }
+
+    /// PD is reached here from now on; what was known before is tried after it. Connections that work stay.
+    pub fn set_endpoints(&self, endpoints: &[String]) {
+        self.shared.endpoints.put_first(endpoints);
     }
 
     /// Gives up all connections, after the certificates have changed.

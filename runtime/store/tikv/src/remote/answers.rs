@@ -148,3 +148,56 @@ pub(super) fn not_read(text: &str) -> ReadFailure {
 pub(super) fn keys(encoding: &Encoding, keys: &[Bytes]) -> Vec<Bytes> {
     keys.iter().map(|key| encoding.key(key)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: &'static str) -> Bytes {
+        Bytes::from_static(text.as_bytes())
+    }
+
+    fn pair(key: &'static str, value: &'static str) -> kvrpcpb::KvPair {
+        kvrpcpb::KvPair { error: None, key: bytes(key), value: bytes(value) }
+    }
+
+    fn locked(key: &'static str) -> kvrpcpb::KeyError {
+        let locked =
+            kvrpcpb::LockInfo { primary_lock: bytes("p-first"), lock_version: 7, key: bytes(key), lock_ttl: 3 };
+        kvrpcpb::KeyError { locked: Some(locked), ..Default::default() }
+    }
+
+    #[test]
+    fn values_are_those_of_own_keys_and_may_be_empty() {
+        let encoding = Encoding::new(b"p-", None);
+        let response = |pairs| kvrpcpb::BatchGetResponse { pairs, ..Default::default() };
+        let found = values(&encoding, response(vec![pair("p-a", "1"), pair("p-b", "")]));
+        assert_eq!(found, Ok(vec![(bytes("a"), bytes("1")), (bytes("b"), Bytes::new())]));
+        let foreign = values(&encoding, response(vec![pair("q-a", "1")]));
+        assert!(matches!(foreign, Err(ReadFailure::Unreachable(_))), "{foreign:?}");
+    }
+
+    #[test]
+    fn a_lock_hides_all_values_wherever_it_is_told() {
+        let encoding = Encoding::new(b"p-", None);
+        let lock = |key| Lock { key: bytes(key), primary: bytes("first"), start: Timestamp(7), lives_ms: 3 };
+        let of_pair = kvrpcpb::KvPair { error: Some(locked("p-b")), ..Default::default() };
+        let response = kvrpcpb::BatchGetResponse {
+            pairs: vec![pair("p-a", "1"), of_pair],
+            error: Some(locked("p-c")),
+            ..Default::default()
+        };
+        assert_eq!(values(&encoding, response), Err(ReadFailure::Locked(vec![lock("c"), lock("b")])));
+    }
+
+    #[test]
+    fn an_error_that_is_no_lock_is_no_absence() {
+        let encoding = Encoding::new(b"p-", None);
+        let failed = |abort: &str| {
+            let error = kvrpcpb::KeyError { abort: abort.to_owned(), ..Default::default() };
+            values(&encoding, kvrpcpb::BatchGetResponse { error: Some(error), ..Default::default() })
+        };
+        assert!(matches!(failed("something"), Err(ReadFailure::Unreachable(_))));
+        assert!(matches!(failed("ApiVersionNotMatched"), Err(ReadFailure::Refused(_))));
+    }
+}

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::answers;
 use super::encoding::Encoding;
+use super::endpoints::Endpoints;
 use crate::cluster::{Failure, Lock, ReadFailure};
 use crate::options::{Options, TlsFiles};
 
@@ -35,7 +36,7 @@ const PAGE_BYTES_MAX: usize = 4 << 20;
 pub(crate) struct Client(Arc<Inner>);
 
 struct Inner {
-    endpoints: Vec<String>,
+    endpoints: Endpoints,
     tls: Option<TlsFiles>,
     /// Keys of a keyspace: they are made by us, the client only says which version of the protocol it speaks.
     keyspace: bool,
@@ -48,10 +49,14 @@ struct Inner {
 
 impl Client {
     /// Connects.
-    pub(crate) async fn open(options: &Options, message_bytes_max: usize) -> Result<Self, Failure> {
-        let (endpoints, tls) = (options.endpoints.clone(), options.tls.clone());
+    pub(crate) async fn open(
+        options: &Options,
+        endpoints: Endpoints,
+        message_bytes_max: usize,
+    ) -> Result<Self, Failure> {
+        let tls = options.tls.clone();
         let keyspace = options.keyspace.is_some();
-        let client = connect(&endpoints, tls.as_ref(), keyspace, message_bytes_max).await?;
+        let client = connect(endpoints.all(), tls.as_ref(), keyspace, message_bytes_max).await?;
         Ok(Self(Arc::new(Inner {
             endpoints,
             tls,
@@ -87,7 +92,7 @@ impl Client {
     pub(crate) async fn reopen(&self) {
         let Ok(_opening) = self.0.opening.try_lock() else { return };
         let inner = &self.0;
-        match connect(&inner.endpoints, inner.tls.as_ref(), inner.keyspace, inner.message_bytes_max).await {
+        match connect(inner.endpoints.all(), inner.tls.as_ref(), inner.keyspace, inner.message_bytes_max).await {
             Ok(client) => {
                 *self.lock() = client;
                 inner.failures.store(0, Ordering::Relaxed);
@@ -169,7 +174,7 @@ impl Client {
 }
 
 async fn connect(
-    endpoints: &[String],
+    endpoints: Vec<String>,
     tls: Option<&TlsFiles>,
     keyspace: bool,
     message_bytes_max: usize,
@@ -180,9 +185,9 @@ async fn connect(
     }
     let open = async {
         if keyspace {
-            TransactionClient::new_with_config_api_v2_no_prefix(endpoints.to_vec(), config).await
+            TransactionClient::new_with_config_api_v2_no_prefix(endpoints, config).await
         } else {
-            TransactionClient::new_with_config(endpoints.to_vec(), config).await
+            TransactionClient::new_with_config(endpoints, config).await
         }
     };
     match timeout(OPEN_TIME, Box::pin(open)).await {

@@ -234,3 +234,82 @@ impl Waiting {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tonic::service::Routes;
+    use tonic::transport::Server;
+    use tonic::transport::server::TcpIncoming;
+
+    use super::super::channels::{Dialer, Stores};
+    use super::*;
+
+    const STORE: u64 = 1;
+    const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+    #[tokio::test]
+    async fn a_store_that_takes_no_streams_is_asked_single_requests() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        // It serves nothing, as a store that is too old for streams does not serve them.
+        let server = Server::builder().add_routes(Routes::default());
+        let server = tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+        let stores = Stores::new(Dialer::new(None), MESSAGE_BYTES_MAX);
+        let connection = stores.connect(STORE, &address).await.expect("it listens");
+        let refused = connection.ask(kvrpcpb::CommitRequest::default()).await.expect_err("nothing is served");
+        assert!(connection.is_not_served(&refused), "{refused:?}");
+        let again = connection.ask(kvrpcpb::CommitRequest::default()).await.expect_err("the stream has ended");
+        assert!(connection.is_not_served(&again), "{again:?}");
+        stores.only_single(STORE);
+        assert!(stores.open(STORE).is_none());
+        let single = stores.connect(STORE, &address).await.expect("it listens");
+        let refused = single.ask(kvrpcpb::CommitRequest::default()).await.expect_err("nothing is served");
+        assert_eq!(refused.code(), Code::Unimplemented);
+        assert!(!single.is_not_served(&refused), "it was no stream");
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_when_the_stream_ends_is_told_why() {
+        let waiting = Waiting::default();
+        let (answer, answered) = oneshot::channel();
+        waiting.add(1, answer);
+        waiting.end(&Status::unavailable("cut"));
+        let told = answered.await.expect("it was told").expect_err("there was no answer");
+        assert_eq!(told.message(), "cut");
+        let (answer, late) = oneshot::channel();
+        waiting.add(2, answer);
+        assert!(late.await.is_err());
+        assert_eq!(waiting.ended().message(), "cut");
+    }
+
+    #[tokio::test]
+    async fn requests_of_one_moment_travel_in_one_message() {
+        use futures_util::StreamExt as _;
+
+        let (sender, asked) = mpsc::channel(WAITING_MAX);
+        let (asking, all_asked) = oneshot::channel();
+        let waiting = Waiting::default();
+        let mut messages = Box::pin(messages(asked, waiting.clone(), asking));
+        let mut answers = Vec::new();
+        for _ in 0..=REQUESTS_MAX {
+            let (answer, answered) = oneshot::channel();
+            let command = kvrpcpb::CommitRequest::default().wrap();
+            sender.send(Asked { command, answer }).await.expect("there is room");
+            answers.push(answered);
+        }
+        let first = messages.next().await.expect("there are requests");
+        let second = messages.next().await.expect("one is left");
+        assert_eq!((first.requests.len(), second.request_ids), (REQUESTS_MAX, vec![REQUESTS_MAX as u64 + 1]));
+        drop(sender);
+        assert!(messages.next().await.is_none());
+        drop(messages);
+        assert!(all_asked.await.is_err(), "it is seen that nobody asks any more");
+        // Answers come in any order.
+        let cmd = Some(answered::response::Cmd::Commit(kvrpcpb::CommitResponse::default()));
+        let responses = vec![answered::Response { cmd }];
+        waiting.answer(BatchCommandsResponse { responses, request_ids: vec![2] });
+        assert!(answers.remove(1).await.is_ok_and(|answer| answer.is_ok()));
+    }
+}

@@ -1,6 +1,6 @@
 //! PD: where regions and stores are. Finds its leader, and follows it when it moves.
 
-use std::sync::{OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 
 use super::channels::{Dialer, causes, within};
+use super::endpoints::Endpoints;
 use super::regions::KnownRegion;
 use super::wire::keyspacepb::{LoadKeyspaceRequest, keyspace_client::KeyspaceClient};
 use super::wire::pdpb::{
@@ -22,15 +23,12 @@ use crate::cluster::Failure;
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// To find the leader through one member takes no longer. Less than a call may take, so that others have their turn.
 const MEMBER_TIME: Duration = Duration::from_millis(1200);
-/// More are not remembered.
-const ENDPOINTS_MAX: usize = 32;
 
 /// The members of PD, of which one leads.
 #[derive(Debug)]
 pub(crate) struct Pd {
     dialer: Dialer,
-    /// Those of the options, and all that members have told since.
-    endpoints: std::sync::Mutex<Vec<String>>,
+    endpoints: Endpoints,
     cluster: OnceLock<u64>,
     leader: Mutex<Option<Channel>>,
 }
@@ -44,8 +42,8 @@ struct Members {
 }
 
 impl Pd {
-    pub(crate) fn new(dialer: Dialer, endpoints: Vec<String>) -> Self {
-        Self { dialer, endpoints: std::sync::Mutex::new(endpoints), cluster: OnceLock::new(), leader: Mutex::new(None) }
+    pub(crate) fn new(dialer: Dialer, endpoints: Endpoints) -> Self {
+        Self { dialer, endpoints, cluster: OnceLock::new(), leader: Mutex::new(None) }
     }
 
     /// The number of the cluster, once a member was reached.
@@ -139,8 +137,8 @@ impl Pd {
             return Ok(channel.clone());
         }
         let mut problems = Vec::new();
-        for endpoint in self.endpoints() {
-            self.put_last(&endpoint);
+        for endpoint in self.endpoints.all() {
+            self.endpoints.put_last(&endpoint);
             let late = |_| Err(Failure::Unreachable(format!("{endpoint}: no answer in time")));
             match timeout(MEMBER_TIME, self.find_leader(&endpoint)).await.unwrap_or_else(late) {
                 Ok(channel) => {
@@ -159,30 +157,6 @@ impl Pd {
         *self.leader.lock().await = None;
     }
 
-    fn endpoints(&self) -> Vec<String> {
-        // Nothing panics while it is locked.
-        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Whoever has to give up half way begins with another endpoint the next time.
-    fn put_last(&self, endpoint: &str) {
-        let mut known = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = known.iter().position(|known| known == endpoint) {
-            known[place..].rotate_left(1);
-        }
-    }
-
-    /// Members that were not among the endpoints may be the only ones left later.
-    fn remember(&self, urls: &[String]) {
-        let mut known = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        for url in urls {
-            let endpoint = url.split_once("://").map_or(&url[..], |(_, endpoint)| endpoint);
-            if known.len() < ENDPOINTS_MAX && !known.iter().any(|known| known == endpoint) {
-                known.push(endpoint.to_owned());
-            }
-        }
-    }
-
     async fn find_leader(&self, endpoint: &str) -> Result<Channel, Failure> {
         let channel = self.dialer.dial(endpoint).await?;
         let members = members(&channel, endpoint).await?;
@@ -191,7 +165,7 @@ impl Pd {
             let why = format!("PD at {endpoint} belongs to cluster {}, not to {known}", members.cluster);
             return Err(Failure::Refused(why));
         }
-        self.remember(&members.all);
+        self.endpoints.remember(&members.all);
         if members.leader.iter().any(|url| url.ends_with(&format!("//{endpoint}"))) {
             return Ok(channel);
         }
