@@ -4,7 +4,8 @@
 //! before it wrote and which are on their way to disk. When its code is done it is sealed: if nothing it read was
 //! changed by a flow sealed since its view was opened, it gets the next version, its rows become visible to later
 //! views, and it joins the open commit group. While one group is being committed the next one fills, so that one sync
-//! carries as many flows as arrived during the last one, and a hot key runs as fast as its user code.
+//! carries as many flows as arrived during the last one, and a hot key runs as fast as its user code. On a store where a
+//! commit is dear, a group also waits a little for flows under way ([`gather`]).
 //!
 //! This is optimistic concurrency control with backward validation (Kung and Robinson, 1981) in memory, in front of
 //! the store, which validates the same again: another process may have written (C9). If the store finds a conflict,
@@ -38,6 +39,7 @@ pub(crate) use view::{ScanRequest, View};
 use lanes::Lanes;
 
 mod commit;
+mod gather;
 mod lanes;
 mod reads;
 mod sealed;
@@ -134,6 +136,8 @@ struct Inner {
     sealed: SealedRows,
     /// How many open views rest on each durable version.
     views: BTreeMap<u64, usize>,
+    /// Open views of flows that may still be sealed, those that are sealed and not answered included.
+    live_views: usize,
     queue: VecDeque<Group>,
     /// Commit timestamps of the latest groups, by their last version.
     committed: VecDeque<(u64, Timestamp)>,
@@ -182,6 +186,7 @@ impl<S: Store> Partition<S> {
             epoch: 0,
             sealed: SealedRows::default(),
             views: BTreeMap::new(),
+            live_views: 0,
             queue: VecDeque::new(),
             committed: VecDeque::new(),
             lanes: Lanes::new(layout, sharing, incarnation),

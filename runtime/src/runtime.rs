@@ -316,7 +316,7 @@ impl<S: Store> Runtime<S> {
     /// request with another body is never in the way of those with the right one.
     async fn answered(&self, request: &Request) -> Result<Earlier<S>, NotAccepted> {
         let unavailable = |error: tandem_store::Error| NotAccepted::Unavailable(error.to_string());
-        let opened = Opened::of(&self.engine, request.flow).await.map_err(unavailable)?;
+        let opened = Opened::of(&self.engine, request).await.map_err(unavailable)?;
         let Some(bytes) = &opened.record.value else { return Ok(Earlier::None(opened)) };
         if let Source::Sealed(_) = opened.record.source {
             // It has run and is not durable yet: whoever asks joins it, and is answered with it.
