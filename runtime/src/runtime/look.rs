@@ -44,7 +44,8 @@ impl<S: Store> Runtime<S> {
         Ok(match self.engine.peers.find(flow, Lookup::Look).await {
             Some(Answer::Running(running)) => FlowState::Running(running),
             Some(Answer::Ended { record, .. }) => FlowState::Ended(record),
-            None => FlowState::Unknown,
+            // It may have ended since the store was asked.
+            None => self.earlier(flow).await?.map_or(FlowState::Unknown, |record| FlowState::Ended(Arc::new(record))),
         })
     }
 

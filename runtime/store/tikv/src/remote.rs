@@ -291,7 +291,8 @@ impl Cluster for Remote {
     }
 
     async fn batch_get(&self, at: Timestamp, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, ReadFailure> {
-        self.values(at, keys).await
+        // Boxed, so that the futures around it stay small.
+        Box::pin(self.values(at, keys)).await
     }
 
     async fn scan(

@@ -121,7 +121,8 @@ impl Connection {
     pub(crate) async fn ask<C: Command>(&self, command: C) -> Result<tonic::Response<C::Answer>, tonic::Status> {
         match &self.lane {
             Some(lane) => lane.ask(command).await,
-            None => command.single(self.client.clone()).await,
+            // Boxed, since it is rare and its future is large.
+            None => Box::pin(command.single(self.client.clone())).await,
         }
     }
 
