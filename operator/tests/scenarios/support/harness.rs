@@ -127,6 +127,17 @@ impl Harness {
         conditions.iter().map(|c| format!("{}={} {}", text(&c["type"]), text(&c["status"]), text(&c["reason"]))).collect()
     }
 
+    /// Compares everything that there is, and shows the first difference.
+    #[track_caller]
+    pub(crate) fn assert_is(&self, expected: &[Value], situation: &str) {
+        let found = self.snapshot();
+        let names = |of: &[Value]| of.iter().map(|one| format!("{} {}", one[0], one[2])).collect::<Vec<_>>();
+        assert_eq!(names(&found), names(expected), "{situation}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert_eq!(found, expected, "{situation}");
+        }
+    }
+
     /// Everything that there is, without what differs from run to run.
     pub(crate) fn snapshot(&self) -> Vec<Value> {
         let state = self.server.lock();
