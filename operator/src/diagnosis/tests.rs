@@ -65,10 +65,8 @@ fn pods_that_are_not_let_in_are_explained() {
 
 #[test]
 fn a_store_that_does_not_answer_is_named() {
-    let report = Report {
-        store: StoreReport { ready: false, problem: Some("no PD answers".to_owned()) },
-        ..Report::default()
-    };
+    let report =
+        Report { store: StoreReport { ready: false, problem: Some("no PD answers".to_owned()) }, ..Report::default() };
     let reports = Reports { pods: [("main-0".into(), report)].into() };
     let running = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]});
     let finding = diagnose(&[pod(running)], &Workload::default(), &reports).unwrap();

@@ -46,9 +46,8 @@ async fn errors_of_the_api_server_are_got_over() {
 #[tokio::test(start_paused = true)]
 async fn a_missing_right_is_named_and_what_works_goes_on() {
     let harness = Harness::new();
-    harness.server.lock().fault = Some(Box::new(|call| {
-        (call.is_write() && call.resource == "networking.k8s.io/networkpolicies").then_some(403)
-    }));
+    harness.server.lock().fault =
+        Some(Box::new(|call| (call.is_write() && call.resource == "networking.k8s.io/networkpolicies").then_some(403)));
     for object in objects::shop() {
         harness.apply(&object);
     }
