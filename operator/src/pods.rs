@@ -172,7 +172,7 @@ fn note_served(context: &Context, namespace: &Text, graph: &Graph, reports: &Rep
     if said.is_empty() {
         return served.remove(namespace).is_some();
     }
-    let is_last = graph.bundle.as_ref().is_some_and(|packed| said.contains(&packed.revision()));
+    let is_last = graph.bundle.as_ref().is_some_and(|packed| said.contains(&packed.revision.as_str()));
     if !is_last || served.get(namespace) == Some(&graph.accepted) {
         return false;
     }
@@ -202,12 +202,12 @@ async fn visit(context: &Context, pod: &PodView, address: Text, graph: &Graph) -
             return None;
         }
     };
-    let Some(packed) = graph.bundle.as_ref().filter(|packed| packed.revision() != report.revision) else {
+    let Some(packed) = graph.bundle.as_ref().filter(|packed| packed.revision != report.revision) else {
         return Some((pod.name.clone(), report));
     };
-    match context.link.push(&address, packed.json.clone()).await {
+    match context.link.push(&address, packed.compressed.clone()).await {
         Ok(()) => {
-            info!(pod = %pod.name, revision = packed.revision(), "topology pushed");
+            info!(pod = %pod.name, revision = packed.revision, "topology pushed");
             let report = context.link.report(&address).await.unwrap_or(report);
             Some((pod.name.clone(), report))
         }
@@ -224,7 +224,7 @@ fn next_visit(context: &Context, graph: &Graph, namespace: &Text, reports: &Repo
     if pods.is_empty() {
         return Outcome::Done;
     }
-    let is_behind = pods.iter().any(|pod| reports.revision(&pod.name) != Some(packed.revision()));
+    let is_behind = pods.iter().any(|pod| reports.revision(&pod.name) != Some(packed.revision.as_str()));
     let is_rolling = graph.accepted.functions.keys().any(|name| {
         let key = ObjectKey::new(Kind::Function, namespace.clone(), name.clone());
         context.revisions(&key).iter().any(|one| revision::is_moving(one.state)) || waits_for_workers(reports, name)

@@ -61,7 +61,8 @@ impl Facts<'_> {
         let rollout = self.rollout.unwrap_or(&defaults);
         let enough = u64::try_from(rollout.requests_min).unwrap_or_default();
         let percent_max = u64::try_from(rollout.failure_percent_max).unwrap_or_default();
-        tally.invocations >= enough && tally.failures.saturating_mul(100) > percent_max.saturating_mul(tally.invocations)
+        tally.invocations >= enough
+            && tally.failures.saturating_mul(100) > percent_max.saturating_mul(tally.invocations)
     }
 }
 

@@ -12,28 +12,23 @@ use tandem_crds::resources::{Function, FunctionEgress, FunctionRoute, FunctionRu
 use crate::graph::Accepted;
 use crate::key::Text;
 
-/// A bundle, and the forms in which it is sent.
-#[derive(Clone, Debug, PartialEq)]
+/// A bundle in the form in which it is stored and sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packed {
-    /// The bundle.
-    pub bundle: Bundle,
-    /// As JSON, for a push.
-    pub json: Bytes,
-    /// Compressed, for a ConfigMap.
+    /// Names the contents.
+    pub revision: String,
+    /// Its place in the order of bundles.
+    pub sequence: u64,
+    /// JSON, compressed.
     pub compressed: Bytes,
 }
 
 impl Packed {
-    /// Names the contents.
-    pub fn revision(&self) -> &str {
-        self.bundle.revision()
-    }
-
-    /// What was read from a ConfigMap: its bytes stay as they are.
-    pub fn read(compressed: Vec<u8>) -> Result<Self, Error> {
+    /// What was read from a ConfigMap, and what is in it. The bytes stay as they are.
+    pub fn read(compressed: Vec<u8>) -> Result<(Self, Bundle), Error> {
         let bundle = Bundle::read(&compressed)?;
-        let json = bundle.to_json()?.into();
-        Ok(Self { bundle, json, compressed: compressed.into() })
+        let revision = bundle.revision().to_owned();
+        Ok((Self { revision, sequence: bundle.sequence(), compressed: compressed.into() }, bundle))
     }
 }
 
@@ -45,15 +40,15 @@ pub fn pack(
     before: Option<&Arc<Packed>>,
     now_ms: u64,
 ) -> Result<Arc<Packed>, Error> {
-    let after = before.map(|packed| packed.bundle.sequence() + 1).unwrap_or_default();
+    let after = before.map(|packed| packed.sequence + 1).unwrap_or_default();
     // The clock lets a bundle come after those that nobody remembers, because somebody deleted the ConfigMap.
-    let bundle =
-        Bundle::new(&resources(namespace, accepted), workers, after.max(now_ms)).map_err(Error::Shape)?;
-    if let Some(before) = before.filter(|before| before.revision() == bundle.revision()) {
+    let sequence = after.max(now_ms);
+    let bundle = Bundle::new(&resources(namespace, accepted), workers, sequence).map_err(Error::Shape)?;
+    if let Some(before) = before.filter(|before| before.revision == bundle.revision()) {
         return Ok(Arc::clone(before));
     }
-    let (json, compressed) = (bundle.to_json()?.into(), bundle.to_gzip()?.into());
-    Ok(Arc::new(Packed { bundle, json, compressed }))
+    let compressed = bundle.to_gzip()?.into();
+    Ok(Arc::new(Packed { revision: bundle.revision().to_owned(), sequence, compressed }))
 }
 
 fn resources(namespace: &str, accepted: &Accepted) -> Resources {

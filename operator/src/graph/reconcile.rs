@@ -15,8 +15,8 @@ use tracing::{error, info};
 use crate::child::ChildKind;
 use crate::context::Context;
 use crate::functions::revision;
-use crate::graph::evaluate::{Present, evaluate};
 use crate::graph::bundle::{self, Packed};
+use crate::graph::evaluate::{Present, evaluate};
 use crate::graph::{Accepted, Graph};
 use crate::key::{Key, ObjectKey, Text};
 use crate::kubeapi;
@@ -111,8 +111,9 @@ async fn last_good(context: &Context, namespace: &str, runtime: Option<&str>) ->
     let object = context.writer.read(ChildKind::ConfigMap, namespace, &name).await?;
     let data = object.map(|object| object.data["binaryData"][BUNDLE_KEY].clone());
     let bytes = data.and_then(|data| serde_json::from_value::<ByteString>(data).ok());
-    let Some(packed) = bytes.and_then(|bytes| Packed::read(bytes.0).ok()) else { return Ok(Graph::default()) };
-    let accepted = Arc::new(bundle::accepted(&packed.bundle));
+    let read = bytes.and_then(|bytes| Packed::read(bytes.0).ok());
+    let Some((packed, bundle)) = read else { return Ok(Graph::default()) };
+    let accepted = Arc::new(bundle::accepted(&bundle));
     Ok(Graph { accepted, bundle: Some(Arc::new(packed)), ..Graph::default() })
 }
 
@@ -134,7 +135,7 @@ fn workers(context: &Context, namespace: &str, accepted: &Accepted) -> BTreeMap<
 
 /// Makes a graph known, and wakes up those whose view of it has changed.
 fn publish(context: &Context, namespace: &Text, before: &Graph, graph: Graph) {
-    let revision = |graph: &Graph| graph.bundle.as_ref().map(|packed| packed.revision().to_owned());
+    let revision = |graph: &Graph| graph.bundle.as_ref().map(|packed| packed.revision.clone());
     let is_first = context.world.graph(namespace).is_none();
     let has_moved = is_first || before.runtime != graph.runtime;
     let has_changed = revision(before) != revision(&graph);

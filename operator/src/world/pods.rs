@@ -56,8 +56,6 @@ pub struct ContainerView {
     pub exit_code: Option<i64>,
     /// How it ended last, such as `OOMKilled`.
     pub ended: Option<Text>,
-    /// The end of what it wrote before it ended last.
-    pub last_words: Option<Text>,
     /// How often it was started again.
     pub restarts: i64,
 }
@@ -91,7 +89,6 @@ impl PodView {
                     message: text(&container["state"]["waiting"]["message"]),
                     exit_code: container["lastState"]["terminated"]["exitCode"].as_i64(),
                     ended: text(&container["lastState"]["terminated"]["reason"]),
-                    last_words: text(&container["lastState"]["terminated"]["message"]),
                     restarts: container["restartCount"].as_i64().unwrap_or_default(),
                 })
                 .collect(),

@@ -138,7 +138,6 @@ impl ApiServer {
     fn patch(&self, call: &Call, patch: &Value) -> Result<Value, (u16, &'static str)> {
         let place = place(call);
         let old = self.lock().objects.get(&place).cloned();
-        let is_merge = call.method == Method::PATCH && !call.query.contains_key("fieldManager");
         let is_apply = patch.get("apiVersion").is_some();
         let mut new = match (&call.subresource, &old) {
             (Some(_), None) => return Err((404, "NotFound")),
@@ -148,7 +147,7 @@ impl ApiServer {
                 new[part.as_str()] = patch[part.as_str()].clone();
                 new
             }
-            (None, None) if is_merge || !is_apply => return Err((404, "NotFound")),
+            (None, None) if !is_apply => return Err((404, "NotFound")),
             (None, None) => patch.clone(),
             (None, Some(old)) if !is_apply => merged(old, patch),
             (None, Some(old)) => {
