@@ -194,8 +194,9 @@ fn handshake(observed: &Observed<'_>, revision: &str) -> Option<Finding> {
         return Some(Finding::new(&reasons::RUNTIME_NOT_READY, "no pod of the runtime is ready"));
     }
     let reports = observed.reports.of(&observed.key.name, revision);
-    let refused = reports.values().find_map(|report| report.problem.as_ref());
-    if let Some(problem) = refused {
+    let lacks = |report: &&crate::pods::RevisionReport| report.workers_ready == 0;
+    let refused = reports.values().find_map(|report| report.refusal());
+    if let Some(problem) = refused.or_else(|| reports.values().filter(lacks).find_map(|report| report.problem.as_ref())) {
         return Some(Finding::new(refusal(&problem.reason), &problem.message));
     }
     let shaken = |pod: &&Text| reports.get(*pod).is_some_and(|report| report.workers_ready > 0);

@@ -34,7 +34,7 @@ pub struct Observed<'a> {
 /// The status.
 pub fn status(observed: &Observed<'_>, previous: Option<&RuntimeStatus>, now: Timestamp) -> RuntimeStatus {
     let serves = observed.graph.runtime.as_deref() == Some(observed.name);
-    let topology = observed.graph.bundle.as_ref().filter(|_| serves).map(|packed| packed.bundle.revision.clone());
+    let topology = observed.graph.bundle.as_ref().filter(|_| serves).map(|packed| packed.revision().to_owned());
     let serving = serving(observed);
     let (finding, also) = findings(observed, topology.as_deref(), serving.as_deref());
     let known = previous.map(|status| status.conditions.as_slice()).unwrap_or_default();
