@@ -429,6 +429,9 @@ impl<S: Store> Flow<S> {
                 Err(step) => return step,
             }
         }
+        if let Err(error) = self.engine.partition.number_emissions(overlay.emissions.len()).await {
+            return Step::Refused(error.to_string());
+        }
         let lanes = match self.see_lanes(view, &overlay.messages).await {
             Ok(lanes) => lanes,
             Err(step) => return step,

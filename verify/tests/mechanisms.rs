@@ -117,6 +117,7 @@ checks! {
         C5 NoCancelAfterSealing nothing_is_said_of_a_sealed_flow_before_its_commit;
     }
     pods {
+        C7 EgressSettled whoever_resumes_misses_no_record_of_another_runtime;
         C9 AgreedTurns a_slow_flow_commits_though_fast_ones_elsewhere_never_let_go;
     }
     release {

@@ -4,6 +4,9 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use http::Request;
+use http_body_util::BodyExt;
 use tandem_model::ids::Key;
 use tandem_model::outcome::Outcome;
 use tandem_runtime::dial::Tcp;
@@ -12,10 +15,11 @@ use tandem_runtime::runtime::Options;
 use tandem_store::Store;
 use tandem_store::memory::MemoryStore;
 use tokio::net::TcpListener;
+use tower::ServiceExt;
 
 use crate::claim;
 use crate::script::{Step, node};
-use crate::stage::{Stage, Worker, eventually, topology};
+use crate::stage::{EGRESS, Stage, Worker, eventually, topology};
 
 const BEAT: Duration = Duration::from_millis(20);
 /// Long enough for a machine that is busy.
@@ -71,4 +75,43 @@ pub(crate) async fn a_slow_flow_commits_though_fast_ones_elsewhere_never_let_go(
     };
     let (outcome, ..) = tokio::join!(slow, fast(), fast());
     claim!(outcome, Outcome::Committed);
+}
+
+/// Records that each of two runtimes emits.
+const EMITTED: usize = 10;
+
+/// All records of an egress behind a number, with their own.
+async fn behind<S: Store>(stage: &Stage<S>, after: u64) -> Vec<u64> {
+    let router = tandem_runtime::ingress::router(stage.runtime.clone(), Arc::clone(stage.runtime.metrics()));
+    let request = Request::get(format!("/egress/{EGRESS}?follow=false&after={after}")).body(Body::empty()).unwrap();
+    let Ok(response) = router.oneshot(request).await;
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    text.lines().filter_map(|line| line.strip_prefix("id: ")).map(|id| id.parse().unwrap()).collect()
+}
+
+pub(crate) async fn whoever_resumes_misses_no_record_of_another_runtime() {
+    let (stages, _worker) = two(MemoryStore::new()).await;
+    let (is_done, emit) = (Cell::new(false), || vec![Step::Emit(EGRESS.into(), 1)]);
+    let emitting = async {
+        for _ in 0..EMITTED {
+            for stage in &stages {
+                stage.run(&own_key(stage), emit()).await;
+            }
+        }
+        is_done.set(true);
+    };
+    let reading = async {
+        let mut seen = Vec::new();
+        loop {
+            let was_done = is_done.get();
+            let more = behind(&stages[0], seen.last().copied().unwrap_or(0)).await;
+            if more.is_empty() && was_done {
+                return seen.len();
+            }
+            seen.extend(more);
+        }
+    };
+    let ((), seen) = tokio::join!(emitting, reading);
+    claim!(seen, EMITTED * stages.len());
 }
