@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bytes::{BufMut, Bytes, BytesMut};
 use tandem_model::flow::OutgoingMessage;
 use tandem_model::ids::Timestamp;
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::slot::Slot;
 use tandem_store::Read;
 use tandem_store::keys::Layout;
@@ -97,7 +98,7 @@ impl Lanes {
     /// The slots that messages are sent from and how many from each, if they need numbers of their own.
     pub(super) fn needed(&self, messages: &[OutgoingMessage]) -> BTreeMap<Slot, u64> {
         let mut needed = BTreeMap::new();
-        if self.sharing == Sharing::Shared {
+        if self.sharing == Sharing::Shared && works(Mechanism::LaneNumbers) {
             for message in messages {
                 *needed.entry(self.layout.slots().slot_of(&message.from.key)).or_default() += 1;
             }
