@@ -388,7 +388,8 @@ impl<S: Store> Flow<S> {
         }
         // What is not durable yet is no snapshot of the store: another process may commit in between. Whoever has seen
         // such a thing has all of its reads validated.
-        let is_snapshot = !self.engine.partition.is_shared() || reads.are_durable();
+        let is_snapshot =
+            !self.engine.partition.is_shared() || reads.are_durable() || !works(Mechanism::SnapshotDurable);
         let written: Vec<bytes::Bytes> = overlay.rows.keys().cloned().collect();
         let unseen: Vec<bytes::Bytes> = written.iter().filter(|row| reads.get(row).is_none()).cloned().collect();
         let seen = view.read(&unseen).await.map_err(|error| Step::Refused(error.to_string()))?;
@@ -411,6 +412,9 @@ impl<S: Store> Flow<S> {
                 Ok(()) => writes.push((row.clone(), None)),
                 Err(step) => return step,
             }
+        }
+        if let Err(error) = self.engine.partition.number_emissions(overlay.emissions.len()).await {
+            return Step::Refused(error.to_string());
         }
         let lanes = match self.see_lanes(view, &overlay.messages).await {
             Ok(lanes) => lanes,

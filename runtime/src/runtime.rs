@@ -429,6 +429,7 @@ impl<S: Store> Runtime<S> {
             warn!(flows = engine.registry.all().len(), "shutting down with flows that did not end in time");
         }
         if let Some(membership) = engine.membership.get() {
+            engine.partition.pass_numbers_on().await;
             membership.leave().await;
         }
         engine.stop.cancel();
