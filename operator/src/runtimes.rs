@@ -47,7 +47,7 @@ pub async fn reconcile(context: &Context, key: &ObjectKey) -> Result<Outcome, Er
         Err(finding) => (Ok(()), Some(finding.clone())),
         Ok(valid) => {
             let applied = context.apply(key, &build::build(&owner, valid), &BTreeSet::new()).await;
-            let finding = applied.as_ref().err().map(|error| failure::finding(error));
+            let finding = applied.as_ref().err().map(failure::finding);
             (applied, finding)
         }
     };

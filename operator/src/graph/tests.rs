@@ -83,7 +83,7 @@ fn the_newer_spec_of_two_that_collide_is_to_blame() {
     let world = shop().route("later", "/other", "order");
     let good = world.after(&Accepted::default()).accepted;
     // The older object is edited so that it takes what the newer one has.
-    let evaluated = world.clone().route("place", "/other", "order").after(&good);
+    let evaluated = world.route("place", "/other", "order").after(&good);
     assert!(
         blamed(&evaluated).iter().all(|blame| blame.starts_with("FunctionRoute place ")),
         "{:?}",

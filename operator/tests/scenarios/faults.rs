@@ -57,3 +57,22 @@ async fn a_missing_right_is_named_and_what_works_goes_on() {
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
     assert_eq!(harness.conditions("functionruntimes", "default"), ["Ready=True Ready"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_object_of_somebody_else_is_not_taken_over() {
+    let harness = Harness::new();
+    let service = ("services".to_owned(), "shop".to_owned(), "default".to_owned());
+    let theirs = serde_json::json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "default", "namespace": "shop"}, "spec": {"ports": []},
+    });
+    let theirs = harness.server.store(&service, None, theirs);
+    for object in objects::shop() {
+        harness.apply(&object);
+    }
+    harness.settle().await;
+    assert_eq!(harness.conditions("functionruntimes", "default"), ["Ready=False NameTaken", "Stalled=True NameTaken"]);
+    assert_eq!(harness.get("services", "default"), Some(theirs));
+    harness.server.remove(&service);
+    tokio::time::sleep(PAUSES).await;
+    assert_eq!(harness.conditions("functionruntimes", "default"), ["Ready=True Ready"]);
+}
