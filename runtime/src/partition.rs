@@ -14,7 +14,7 @@
 //! **Invariant:** nobody is told of a flow before its group is durable. **Invariant:** groups commit in the order of
 //! their versions, one at a time.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -158,7 +158,8 @@ struct Group {
     bytes: usize,
     last_version: u64,
     flows: Vec<SealedFlow>,
-    writes: HashMap<Bytes, Option<Bytes>>,
+    /// In the order of their keys, as everything that goes to the store: the same flows make the same commit.
+    writes: BTreeMap<Bytes, Option<Bytes>>,
     lanes: Used,
 }
 

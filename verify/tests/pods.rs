@@ -11,9 +11,9 @@ use tandem_verify::pods::plan::Plan;
 use tandem_verify::pods::{self, Report};
 
 /// Enough for everything to happen that is asked for below.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 30;
 /// Seeds that are run twice.
-const TWICE: u64 = 8;
+const TWICE: u64 = 5;
 /// Threads that share the seeds.
 const THREADS: usize = 2;
 

@@ -1,6 +1,6 @@
 //! Takes commit groups to the store, one after the other, and tells everybody what became of them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -223,7 +223,7 @@ impl<S: Store> Partition<S> {
 impl Inner {
     /// The store transaction of a group. All groups before it are durable by now.
     fn commit_of(&self, group: &mut Group) -> Commit {
-        let mut reads: HashMap<&Bytes, (Timestamp, &Option<Bytes>)> = HashMap::new();
+        let mut reads: BTreeMap<&Bytes, (Timestamp, &Option<Bytes>)> = BTreeMap::new();
         let (mut different, mut ranges) = (Vec::new(), Vec::new());
         for flow in &group.flows {
             for (row, seen) in flow.reads.rows() {
