@@ -1,6 +1,6 @@
 # The commands of this repository. `make help` lists them.
 
-.PHONY: help demo test soak tikv tikv-down lint fmt bench bench-tikv instructions docs generate
+.PHONY: help demo test charts soak tikv tikv-down lint fmt bench bench-tikv instructions docs generate
 .DEFAULT_GOAL := help
 
 help: ## Lists the commands.
@@ -15,6 +15,10 @@ demo: ## Runs the orders application: real purchases, a kill in the middle, ever
 
 test: ## Runs all tests.
 	cargo test --workspace --no-fail-fast
+
+charts: ## Checks the Helm charts and the samples for GitOps (needs Helm and Go; says what it skipped).
+	@ci/charts.sh
+	@if command -v go >/dev/null 2>&1; then cd e2e/gitops && go vet . && go test -count=1 .; else echo "skipped the samples for GitOps: Go is missing" >&2; fi
 
 MINUTES ?= 10
 

@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Words in backticks that begin so are paths from the root of the repository.
-const PATH_BEGINNINGS: [&str; 10] =
-    ["runtime/", "crds/", "cli/", "e2e/", "sdk/", "examples/", "docs/", "bench/", "verify/", ".ci/"];
+const PATH_BEGINNINGS: [&str; 11] =
+    ["runtime/", "crds/", "cli/", "e2e/", "sdk/", "examples/", "docs/", "bench/", "verify/", "charts/", ".ci/"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
@@ -36,7 +36,13 @@ fn pages() -> Vec<PathBuf> {
     for page in ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"] {
         pages.push(root.join(page));
     }
-    for beside in ["e2e/tikv/README.md", "examples/orders/README.md", "examples/transfers/README.md"] {
+    let besides = [
+        "e2e/tikv/README.md",
+        "examples/gitops/README.md",
+        "examples/orders/README.md",
+        "examples/transfers/README.md",
+    ];
+    for beside in besides {
         pages.push(root.join(beside));
     }
     pages

@@ -142,7 +142,7 @@ codes! {
         "Everything below `/flows` (outcomes of requests) and `/egress` (streams) is answered by the runtime itself.",
         "use another first segment";
     NO_STORE = Error "E123", "A runtime says nothing about its store",
-        "`spec.store` needs exactly one of its fields, today `embedded`.",
+        "`spec.store` needs exactly one of its fields, `embedded` or `tikv`.",
         "use store: {embedded: {}}, or leave store out";
     NO_HANDLERS = Error "E124", "A function of the HTTP profile lists no handlers",
         "A worker of the HTTP profile is a plain web server: it has no handshake in which it could say what its handlers and states are. The Function resource says it instead.",

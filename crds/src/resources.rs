@@ -9,6 +9,7 @@ use kube::CustomResourceExt;
 pub mod duration;
 pub mod egress;
 pub mod function;
+pub mod pod;
 pub mod route;
 pub mod runtime;
 pub mod status;

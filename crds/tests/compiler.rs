@@ -32,7 +32,7 @@ fn order() -> FunctionSpec {
 
 fn place_order() -> FunctionRouteSpec {
     FunctionRouteSpec {
-        http: Http { method: "POST".to_owned(), path: "/orders/{id}".to_owned() },
+        http: Http { method: "POST".to_owned(), path: "/orders/{id}".to_owned(), ..Http::default() },
         to: Target { function: "order".to_owned(), handler: "place".to_owned() },
         key: "request.path.id".to_owned(),
         idempotency_key: None,
@@ -72,7 +72,7 @@ fn what_a_schema_would_have_refused_is_refused_again() {
 #[test]
 fn a_runtime_without_a_store_and_an_egress_without_a_way_out_are_refused() {
     let mut resources = application(order(), place_order());
-    let spec = FunctionRuntimeSpec { store: Store { embedded: None }, ..FunctionRuntimeSpec::default() };
+    let spec = FunctionRuntimeSpec { store: Store { embedded: None, tikv: None }, ..FunctionRuntimeSpec::default() };
     resources.runtimes.push(Sourced::new(FunctionRuntime::new("default", spec)));
     resources.egresses.push(Sourced::new(FunctionEgress::new("events", FunctionEgressSpec { stream: None })));
     assert_eq!(codes(&resources), ["E119", "E123"]);
@@ -110,9 +110,10 @@ fn bounds_of_schema_and_compiler_are_the_same() {
         }
         assert_eq!(codes(&resources), expected, "{path:?} {value}");
     };
-    let places: [(Kind, &str, &[&str]); 4] = [
+    let places: [(Kind, &str, &[&str]); 5] = [
         (Kind::Runtime, "/properties/spec", &[]),
         (Kind::Runtime, "/properties/spec/properties/limits", &["limits"]),
+        (Kind::Function, "/properties/spec", &[]),
         (Kind::Function, "/properties/spec/properties/limits", &["limits"]),
         (Kind::Function, "/properties/spec/properties/retry", &["retry"]),
     ];
@@ -127,7 +128,59 @@ fn bounds_of_schema_and_compiler_are_the_same() {
             checked += 1;
         }
     }
-    assert_eq!(checked, 13);
+    assert_eq!(checked, 15);
+}
+
+/// A rule: its kind, where it stands, which one there, what it replaces, something it accepts, something it refuses.
+type Case = (Kind, &'static str, usize, Option<Value>, Value, Value);
+
+/// The rules on what only a cluster looks at.
+fn cases_of_a_cluster() -> Vec<Case> {
+    let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    let case = |kind, pointer, index, accepted: &str, refused: &str| -> Case {
+        (kind, pointer, index, None, json(accepted), json(refused))
+    };
+    let change = |pointer, index, old: &str, accepted: &str, refused: &str| -> Case {
+        (Kind::Runtime, pointer, index, Some(json(old)), json(accepted), json(refused))
+    };
+    let (spec, store) = ("/properties/spec", "/properties/spec/properties/store");
+    let tikv = "/properties/spec/properties/store/properties/tikv";
+    let volume = "/properties/spec/properties/store/properties/embedded/properties/volume";
+    let env = "/properties/spec/properties/env/items";
+    let value_from = "/properties/spec/properties/env/items/properties/valueFrom";
+    let embedded_two = r#"{"store": {"embedded": {}}, "replicas": 2}"#;
+    let embedded_scaled = r#"{"store": {"embedded": {}}, "autoscaling": {}}"#;
+    vec![
+        case(Kind::Runtime, spec, 0, r#"{"store": {"tikv": {}}, "replicas": 2}"#, embedded_two),
+        case(Kind::Runtime, spec, 1, r#"{"store": {"tikv": {}}, "autoscaling": {}}"#, embedded_scaled),
+        change(store, 1, r#"{"tikv": {}}"#, r#"{"tikv": {"prefix": "a"}}"#, r#"{"embedded": {}}"#),
+        change(tikv, 0, r#"{"prefix": "a"}"#, r#"{"prefix": "a"}"#, "{}"),
+        change(tikv, 1, "{}", "{}", r#"{"keyspace": "a"}"#),
+        change(volume, 0, r#"{"size": "1Gi"}"#, r#"{"size": "1Gi"}"#, r#"{"size": "2Gi"}"#),
+        case(
+            Kind::Runtime,
+            "/properties/spec/properties/autoscaling",
+            0,
+            r#"{"minReplicas": 2, "maxReplicas": 2}"#,
+            r#"{"minReplicas": 3, "maxReplicas": 2}"#,
+        ),
+        case(Kind::Function, env, 0, r#"{"value": "a"}"#, r#"{"value": "a", "valueFrom": {}}"#),
+        case(
+            Kind::Function,
+            value_from,
+            0,
+            r#"{"secretKeyRef": {}}"#,
+            r#"{"secretKeyRef": {}, "configMapKeyRef": {}}"#,
+        ),
+        case(
+            Kind::Route,
+            "/properties/spec/properties/http",
+            0,
+            r#"{"host": "a", "gateway": {}}"#,
+            r#"{"host": "a", "gateway": {}, "ingressClassName": "a"}"#,
+        ),
+        case(Kind::Route, "/properties/spec/properties/http", 1, r#"{"host": "a"}"#, r#"{"gateway": {}}"#),
+    ]
 }
 
 /// Each CEL rule of the schemas, with something it accepts and something it refuses. `old` is what is replaced.
@@ -136,7 +189,7 @@ fn rules_accept_and_refuse() {
     let named = |name: &str| serde_json::json!({"metadata": {"name": name}});
     let label_63 = "a".repeat(63);
     let http = serde_json::json!({"url": "http://a:1", "protocol": "Http"});
-    let cases = [
+    let cases: [Case; 11] = [
         (Kind::Function, "", 0, None, named("order-2"), named("Order")),
         (Kind::Function, "", 0, None, named(&label_63), named(&format!("{label_63}a"))),
         (Kind::Route, "", 0, None, named("a"), named("-a")),
@@ -171,7 +224,7 @@ fn rules_accept_and_refuse() {
         (Kind::Runtime, "/properties/spec/properties/slots", 0, Some(Value::from(16)), 16.into(), 17.into()),
     ];
     let mut tested = std::collections::BTreeSet::new();
-    for (kind, pointer, index, old, accepted, refused) in cases {
+    for (kind, pointer, index, old, accepted, refused) in cases.into_iter().chain(cases_of_a_cluster()) {
         let rule = &rules_at(kind, pointer)[index];
         assert!(holds(rule, &accepted, old.as_ref()), "{rule} refuses {accepted}");
         assert!(!holds(rule, &refused, old.as_ref()), "{rule} accepts {refused}");
@@ -250,7 +303,8 @@ fn function() -> impl Strategy<Value = Function> {
 fn route() -> impl Strategy<Value = FunctionRoute> {
     let path =
         text(&["/", "/orders/{id}", "/orders/{x}", "/orders/new", "/{*all}", "/a-{id}/b", "/flows/x", "{", "/{a}{b}"]);
-    let http = (text(&["GET", "POST", "get"]), path).prop_map(|(method, path)| Http { method, path });
+    let http =
+        (text(&["GET", "POST", "get"]), path).prop_map(|(method, path)| Http { method, path, ..Http::default() });
     let to = (name(), text(&["place", "show", "9"])).prop_map(|(function, handler)| Target { function, handler });
     let expression =
         || text(&["request.path.id", "request.body.a", "request.path['x']", "x", "1 +", "[request][0].path.a"]);

@@ -59,7 +59,7 @@ fn schemas_are_structural_bounded_and_documented() {
             }
             "array" => schema.get("maxItems").is_some() && schema.get("x-kubernetes-list-type").is_some(),
             "integer" => schema.get("minimum").is_some(),
-            "object" => true,
+            "object" | "boolean" => true,
             _ => false,
         };
         if !is_bounded {

@@ -227,7 +227,7 @@ fn rules_of_the_schema() {
     );
     check(
         &other("FunctionRuntime", "{store: {}}"),
-        &["a.yaml:9:15 error[E009] runtime x: exactly one store must be named: embedded"],
+        &["a.yaml:9:15 error[E009] runtime x: exactly one store must be named: embedded or tikv"],
     );
     check(
         &ORDER.replace("name: order", "name: Order"),

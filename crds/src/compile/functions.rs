@@ -9,7 +9,7 @@ use tandem_model::topology;
 use crate::codes;
 use crate::compile::{FunctionIndex, Problems, Subject};
 use crate::load::Sourced;
-use crate::resources::function::{ATTEMPTS_MAX, CONCURRENCY_MAX, Endpoint, Protocol};
+use crate::resources::function::{ATTEMPTS_MAX, CONCURRENCY_MAX, Endpoint, Protocol, REPLICAS_MAX};
 use crate::resources::{Function, Kind};
 use crate::suggestion;
 
@@ -31,6 +31,7 @@ pub(super) fn compile(
 
 fn one(subject: &mut Subject<'_, Function>, declared: &BTreeSet<String>) -> topology::Function {
     let spec = &subject.sourced.resource.spec;
+    subject.number::<i32>("spec.replicas", spec.replicas.into(), 0..=REPLICAS_MAX.into());
     // Where a value was refused and left out, its absence is no second mistake.
     let is_clear = spec.image.is_some() != spec.endpoint.is_some();
     if !is_clear && !subject.sourced.damaged {
@@ -45,6 +46,7 @@ fn one(subject: &mut Subject<'_, Function>, declared: &BTreeSet<String>) -> topo
     let concurrency =
         subject.number("spec.limits.concurrency", spec.limits.concurrency.into(), 1..=CONCURRENCY_MAX.into());
     topology::Function {
+        weights: BTreeMap::new(),
         workers: spec.endpoint.iter().filter_map(|endpoint| worker(subject, endpoint)).collect(),
         handlers: spec.handlers.as_ref().map(|_| handlers(subject)),
         states: spec.states.as_ref().map(|_| states(subject)),
@@ -59,7 +61,7 @@ fn worker(subject: &mut Subject<'_, Function>, endpoint: &Endpoint) -> Option<to
         subject.problem(&codes::INVALID_URL, "spec.endpoint.url", message);
         return None;
     }
-    Some(topology::Endpoint { url: endpoint.url.clone(), protocol: endpoint.protocol.into() })
+    Some(topology::Endpoint::new(endpoint.url.clone(), endpoint.protocol.into()))
 }
 
 fn check_url(endpoint: &Endpoint) -> Result<(), String> {

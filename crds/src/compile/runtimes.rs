@@ -7,7 +7,7 @@ use tandem_model::topology::Topology;
 use crate::codes;
 use crate::compile::{Problems, Subject};
 use crate::load::Sourced;
-use crate::resources::runtime::{RETENTION_MS_MAX, RETENTION_MS_MIN, RuntimeLimits, SLOTS_MAX};
+use crate::resources::runtime::{REPLICAS_MAX, RETENTION_MS_MAX, RETENTION_MS_MIN, RuntimeLimits, SLOTS_MAX};
 use crate::resources::{FunctionRuntime, Kind};
 
 /// What a `FunctionRuntime` says.
@@ -39,9 +39,10 @@ pub(super) fn compile(runtimes: &[Sourced<FunctionRuntime>], problems: &mut Prob
             continue;
         }
         let spec = &runtime.resource.spec;
-        if spec.store.embedded.is_none() && !runtime.damaged {
+        if spec.store.embedded.is_none() == spec.store.tikv.is_none() && !runtime.damaged {
             subject.problem(&codes::NO_STORE, "spec.store", "no store is named");
         }
+        subject.number::<i32>("spec.replicas", spec.replicas.into(), 0..=REPLICAS_MAX.into());
         if let Some(slots) = subject.number("spec.slots", spec.slots.into(), 1..=SLOTS_MAX.into()) {
             compiled.slots = SlotCount::new(slots).unwrap_or_default();
         }

@@ -7,18 +7,21 @@ use serde::{Deserialize, Serialize};
 use tandem_model::topology;
 
 use crate::resources::duration::Duration;
-use crate::resources::status::Status;
+use crate::resources::pod::{ContainerResources, PodTemplate, Variable};
+use crate::resources::status::FunctionStatus;
 use crate::resources::{NAME_MESSAGE, NAME_RULE};
 
 /// Largest `retry.attempts`.
 pub const ATTEMPTS_MAX: i32 = 100;
 /// Largest `limits.concurrency`.
 pub const CONCURRENCY_MAX: i32 = 100_000;
+/// Largest `replicas`.
+pub const REPLICAS_MAX: i32 = 1_000;
 /// Most names in `callers`.
 pub const CALLERS_MAX: usize = 256;
 
 /// A named unit of logic with handlers and state, run from user code.
-#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "tandem.dev",
     version = "v1alpha1",
@@ -26,12 +29,19 @@ pub const CALLERS_MAX: usize = 256;
     namespaced,
     shortname = "tfn",
     category = "tandem",
-    status = "Status",
+    status = "FunctionStatus",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
     derive = "PartialEq",
     doc = "A named unit of logic with handlers and state, run from user code.",
     validation = Rule::new(NAME_RULE).message(NAME_MESSAGE),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Workers", type_ = "integer", json_path = ".status.readyWorkers"),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".status.activeRevision"),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1),
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".spec.endpoint.url", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -83,6 +93,116 @@ pub struct FunctionSpec {
     #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub callers: Option<Vec<String>>,
+    /// How many workers a cluster runs, of each revision.
+    #[serde(default = "default_replicas")]
+    #[schemars(range(min = 0, max = 1_000))]
+    pub replicas: i32,
+    /// Arguments of the image's command.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 1024)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub args: Vec<String>,
+    /// Variables of the workers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub env: Vec<Variable>,
+    /// What each worker is promised, and what it may use at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ContainerResources")]
+    pub resources: Option<ContainerResources>,
+    /// How a new revision takes over. Without it: at once, as soon as every runtime has shaken hands with its workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Rollout")]
+    pub rollout: Option<Rollout>,
+    /// Changes to the pods of its workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PodTemplate")]
+    pub pod_template: Option<PodTemplate>,
+    /// What happens to its state when the resource is deleted. `Retain`: it stays, and a function of the same name finds it
+    /// again. `Delete`: it is removed.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+impl Default for FunctionSpec {
+    fn default() -> Self {
+        Self {
+            image: None,
+            endpoint: None,
+            handlers: None,
+            states: None,
+            retry: Retry::default(),
+            limits: FunctionLimits::default(),
+            callers: None,
+            replicas: default_replicas(),
+            args: Vec::new(),
+            env: Vec::new(),
+            resources: None,
+            rollout: None,
+            pod_template: None,
+            deletion_policy: DeletionPolicy::default(),
+        }
+    }
+}
+
+/// How a new revision takes over, step by step.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollout {
+    /// How many of a hundred new flows begin with the new revision, step by step. After the last step it takes all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(range(min = 1, max = 99)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub steps: Vec<i32>,
+    /// How long each step lasts.
+    #[serde(default = "default_step_duration")]
+    pub step_duration: Duration,
+    /// How many of a hundred flows that began with the new revision may fail. One more, and it is rolled back.
+    #[serde(default = "default_failure_percent_max")]
+    #[schemars(range(min = 0, max = 100))]
+    pub failure_percent_max: i32,
+    /// How many flows must have begun with it before its failures count.
+    #[serde(default = "default_requests_min")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub requests_min: i32,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self {
+            steps: Vec::new(),
+            step_duration: default_step_duration(),
+            failure_percent_max: default_failure_percent_max(),
+            requests_min: default_requests_min(),
+        }
+    }
+}
+
+/// What happens to state when its function is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+#[allow(missing_docs, reason = "a documented variant would turn the schema's enum into oneOf; see the field")]
+pub enum DeletionPolicy {
+    #[default]
+    Retain,
+    Delete,
+}
+
+fn default_replicas() -> i32 {
+    1
+}
+
+fn default_step_duration() -> Duration {
+    Duration("30s".to_owned())
+}
+
+fn default_failure_percent_max() -> i32 {
+    5
+}
+
+fn default_requests_min() -> i32 {
+    20
 }
 
 /// Where a worker is, and how to talk to it.

@@ -12,6 +12,9 @@ use crate::resources::{NAME_MESSAGE, NAME_RULE};
 /// HTTP methods a route may take.
 pub const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
+/// What a host looks like; `*.` may stand for its first label.
+pub const HOST_PATTERN: &str = "^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
 /// A way in: maps HTTP requests to a handler of a function, and says which instance they are for.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -28,6 +31,7 @@ pub const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
     printcolumn(name = "Method", type_ = "string", json_path = ".spec.http.method"),
     printcolumn(name = "Path", type_ = "string", json_path = ".spec.http.path"),
     printcolumn(name = "Function", type_ = "string", json_path = ".spec.to.function"),
+    printcolumn(name = "Host", type_ = "string", json_path = ".spec.http.host", priority = 1),
     printcolumn(name = "Handler", type_ = "string", json_path = ".spec.to.handler", priority = 1),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
@@ -65,9 +69,15 @@ pub struct FunctionRouteSpec {
     pub body: Body,
 }
 
-/// Method and path.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Method and path, and the way there from outside of the cluster.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.gateway) || !has(self.ingressClassName)")
+        .message("only one of gateway and ingressClassName may be set"),
+    validation = Rule::new("has(self.host) || !(has(self.gateway) || has(self.ingressClassName))")
+        .message("gateway and ingressClassName need a host")
+)]
 pub struct Http {
     /// The method, in upper case.
     #[schemars(extend("enum" = METHODS))]
@@ -76,6 +86,36 @@ pub struct Http {
     /// `/flows` and `/egress` belong to the runtime.
     #[schemars(length(min = 1, max = 1024), regex(pattern = "^/"))]
     pub path: String,
+    /// The host by which it is reached from outside of the cluster. A cluster makes an HTTPRoute for it if `gateway` is set,
+    /// and an Ingress otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 253), regex(pattern = HOST_PATTERN))]
+    pub host: Option<String>,
+    /// The Gateway that leads to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Gateway")]
+    pub gateway: Option<Gateway>,
+    /// The class of its Ingress; the default one of the cluster without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 253))]
+    pub ingress_class_name: Option<String>,
+}
+
+/// Names a Gateway of the Gateway API.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gateway {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its namespace; that of the route without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    /// One of its listeners; all that fit without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 253))]
+    pub section_name: Option<String>,
 }
 
 /// A handler of a function.

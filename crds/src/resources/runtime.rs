@@ -9,9 +9,12 @@ use tandem_model::slot::SlotCount;
 use tandem_model::topology::Topology;
 
 use crate::resources::duration::Duration;
-use crate::resources::status::Status;
+use crate::resources::pod::{ContainerResources, PodTemplate, QUANTITY_PATTERN};
+use crate::resources::status::RuntimeStatus;
 use crate::resources::{NAME_MESSAGE, NAME_RULE};
 
+/// Most pods of a runtime.
+pub const REPLICAS_MAX: i32 = 100;
 /// Most slots of a runtime.
 pub const SLOTS_MAX: i32 = 16_384;
 /// Longest time that records are kept, in milliseconds (a leap year).
@@ -28,17 +31,39 @@ pub const RETENTION_MS_MIN: u64 = 1_000;
     namespaced,
     shortname = "fnrt",
     category = "tandem",
-    status = "Status",
+    status = "RuntimeStatus",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
     derive = "PartialEq",
     doc = "Runs the flows of a namespace. There is at most one; without one, everything has its default.",
     validation = Rule::new(NAME_RULE).message(NAME_MESSAGE),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Pods", type_ = "integer", json_path = ".status.readyReplicas"),
+    printcolumn(name = "Topology", type_ = "string", json_path = ".status.topologyRevision", priority = 1),
+    printcolumn(name = "Serving", type_ = "string", json_path = ".status.servingRevision", priority = 1),
     printcolumn(name = "Slots", type_ = "integer", json_path = ".spec.slots", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.store) || !has(self.store.embedded) || !has(self.replicas) || self.replicas <= 1")
+        .message("the embedded store belongs to one process: replicas must be at most 1, or the store tikv"),
+    validation = Rule::new("!has(self.autoscaling) || !has(self.store) || !has(self.store.embedded)")
+        .message("the embedded store belongs to one process: it cannot be scaled")
+)]
 pub struct FunctionRuntimeSpec {
+    /// How many pods run flows. The embedded store has one.
+    #[serde(default = "default_replicas")]
+    #[schemars(range(min = 0, max = 100))]
+    pub replicas: i32,
+    /// The container image of its pods. Without it: the one that the operator was installed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 512))]
+    pub image: Option<String>,
     /// Where state lives.
     #[serde(default)]
     pub store: Store,
@@ -54,39 +79,148 @@ pub struct FunctionRuntimeSpec {
     /// `8784h` (a year).
     #[serde(default = "default_retention")]
     pub retention: Duration,
+    /// What each pod is promised, and what it may use at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ContainerResources")]
+    pub resources: Option<ContainerResources>,
+    /// Lets the load decide how many pods there are; `replicas` does not count then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Autoscaling")]
+    pub autoscaling: Option<Autoscaling>,
+    /// Makes a PodMonitor, by which Prometheus finds the pods. Needs the definitions of the Prometheus operator.
+    #[serde(default)]
+    pub pod_monitor: bool,
+    /// Changes to its pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PodTemplate")]
+    pub pod_template: Option<PodTemplate>,
 }
 
 impl Default for FunctionRuntimeSpec {
     fn default() -> Self {
         Self {
+            replicas: default_replicas(),
+            image: None,
             store: Store::default(),
             slots: default_slots(),
             limits: RuntimeLimits::default(),
             retention: default_retention(),
+            resources: None,
+            autoscaling: None,
+            pod_monitor: false,
+            pod_template: None,
         }
     }
 }
 
-/// Where state lives: exactly one of the fields.
+/// Where state lives: exactly one of the fields. What is stored in one kind of store does not move to another.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.embedded)").message("exactly one store must be named: embedded"))]
+#[x_kube(
+    validation = Rule::new("has(self.embedded) != has(self.tikv)")
+        .message("exactly one store must be named: embedded or tikv"),
+    validation = Rule::new("has(self.embedded) == has(oldSelf.embedded)")
+        .message("the kind of store is immutable: what is stored would be left behind")
+)]
 pub struct Store {
     /// An engine inside the runtime, on its own volume: one machine, one replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Embedded")]
     pub embedded: Option<Embedded>,
+    /// A TiKV cluster, which all pods of the runtime share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Tikv")]
+    pub tikv: Option<Tikv>,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { embedded: Some(Embedded {}) }
+        Self { embedded: Some(Embedded::default()), tikv: None }
     }
 }
 
-/// The embedded store. It has nothing to set.
+/// The embedded store.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Embedded {}
+#[serde(rename_all = "camelCase")]
+pub struct Embedded {
+    /// The volume that it is on in a cluster. Without it, state ends with the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Volume")]
+    pub volume: Option<Volume>,
+}
+
+/// A volume that a cluster provides.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self == oldSelf").message("the volume is immutable: a StatefulSet cannot change its claims"))]
+pub struct Volume {
+    /// How large it is, for example `10Gi`.
+    #[schemars(length(min = 1, max = 32), regex(pattern = QUANTITY_PATTERN))]
+    pub size: String,
+    /// Name of a StorageClass; the default one of the cluster without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+}
+
+/// A TiKV cluster.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("(has(self.prefix) ? self.prefix : '') == (has(oldSelf.prefix) ? oldSelf.prefix : '')")
+        .message("prefix is immutable: what is stored would be left behind"),
+    validation = Rule::new("(has(self.keyspace) ? self.keyspace : '') == (has(oldSelf.keyspace) ? oldSelf.keyspace : '')")
+        .message("keyspace is immutable: what is stored would be left behind")
+)]
+pub struct Tikv {
+    /// Where its placement drivers (PD) listen, as `HOST:PORT`. One that answers is enough; it names the others.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 255)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub endpoints: Vec<String>,
+    /// What all keys of this runtime begin with. Without it: namespace and name of the runtime. Two runtimes on one cluster
+    /// must not share it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9][-A-Za-z0-9_./]*$"))]
+    pub prefix: Option<String>,
+    /// The keyspace, on a cluster with API version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9][-A-Za-z0-9_]*$"))]
+    pub keyspace: Option<String>,
+    /// A Secret of the same namespace with `ca.crt`, `tls.crt` and `tls.key` for mutual TLS. Without it nothing is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 253))]
+    pub tls_secret_name: Option<String>,
+    /// How far back `asOf` reads reach: at least `10m`, at most `168h`. Without it: `1h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Duration")]
+    pub history: Option<Duration>,
+}
+
+/// How the load decides on the number of pods.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.minReplicas <= self.maxReplicas").message("minReplicas must not be above maxReplicas"))]
+pub struct Autoscaling {
+    /// Fewest pods.
+    #[serde(default = "default_replicas")]
+    #[schemars(range(min = 1, max = 100))]
+    pub min_replicas: i32,
+    /// Most pods.
+    #[schemars(range(min = 1, max = 100))]
+    pub max_replicas: i32,
+    /// How much of the processor time that they request the pods shall use on average, in percent.
+    #[serde(default = "default_cpu_percent")]
+    #[schemars(range(min = 1, max = 100))]
+    pub cpu_percent: i32,
+}
+
+fn default_replicas() -> i32 {
+    1
+}
+
+fn default_cpu_percent() -> i32 {
+    70
+}
 
 /// Bounds of every flow.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]

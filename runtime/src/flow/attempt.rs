@@ -21,7 +21,7 @@ use super::Flow;
 use super::ahead::RunAhead;
 use super::trace::Traces;
 use crate::engine::Engine;
-use crate::host::Rejection;
+use crate::host::{Draw, Rejection};
 use crate::partition::{ReadSet, View};
 use crate::turns::Held;
 
@@ -95,6 +95,7 @@ pub(super) struct Attempt<'a, S: Store> {
     pub(super) view: &'a View<S>,
     pub(super) held: &'a Held,
     pub(super) number: u32,
+    pub(super) draw: Draw,
     pub(super) deadline: Instant,
     pub(super) isolation: Isolation,
     ahead: Mutex<Option<RunAhead>>,
@@ -125,6 +126,7 @@ impl<'a, S: Store> Attempt<'a, S> {
             view,
             held,
             number,
+            draw: Draw::of(&request.flow, number),
             deadline,
             isolation: flow.isolation,
             ahead: Mutex::default(),

@@ -108,7 +108,7 @@ impl<S: Store> Attempt<'_, S> {
         let (lease, session) = if let Some(RunAhead { lease, session }) = self.begun_ahead(call, &instance).await? {
             (lease, session)
         } else {
-            let lease = self.engine.host.lease(&instance.function, call == CallId::ENTRY).await;
+            let lease = self.engine.host.lease(&instance.function, call == CallId::ENTRY, self.draw).await;
             let states = self.prefetch(call, &instance, lease.interface()).await?;
             check_message(&instance, payload.bytes.len(), &states)?;
             let first = invocation(self.request, self.deadline, &instance, &handler, payload);
@@ -122,13 +122,15 @@ impl<S: Store> Attempt<'_, S> {
             self.held.begun(begun);
         }
         let work = self.drive(call, &lease, session, read_only, outliving);
-        match declared.timeout_ms {
+        let end = match declared.timeout_ms {
             None => work.await,
             Some(ms) => timeout(Duration::from_millis(ms), work).await.unwrap_or_else(|_| {
                 let detail = format!("handler {handler} did not end within its time-out of {ms} ms");
                 Err(Broken::passing("handler-timeout", detail, &instance))
             }),
-        }
+        };
+        lease.ended(matches!(end, Err(Broken::Failure { .. } | Broken::Lost(_))));
+        end
     }
 
     /// The run that began before the flow's turn, if the states are what it began with.

@@ -1,0 +1,133 @@
+//! Conditions as kstatus reads them: a pure function of a finding and of what was said before.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::reasons::{Effect, Reason};
+
+/// Longest message, in characters.
+const MESSAGE_CHARACTERS_MAX: usize = 1_000;
+
+/// How a resource is: a reason and a message for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Why.
+    pub reason: &'static Reason,
+    /// Why in words, without anything that differs from visit to visit.
+    pub message: String,
+}
+
+impl Finding {
+    /// With the message cut to what a status may hold.
+    pub fn new(reason: &'static Reason, message: impl AsRef<str>) -> Self {
+        Self { reason, message: message.as_ref().chars().take(MESSAGE_CHARACTERS_MAX).collect() }
+    }
+
+    /// Whether `Ready` is true.
+    pub fn is_ready(&self) -> bool {
+        self.reason.effect == Effect::Ready
+    }
+}
+
+/// The conditions for `finding` about `generation`. What did not flip since `previous` keeps its time, so that a repeated
+/// visit writes the same bytes. Conditions that are not ours are kept.
+pub fn conditions(
+    finding: &Finding,
+    also: Option<&Finding>,
+    generation: Option<i64>,
+    previous: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
+    let mut wanted = vec![("Ready", finding.is_ready(), finding)];
+    for finding in std::iter::once(finding).chain(also) {
+        match finding.reason.effect {
+            Effect::Moving => wanted.push(("Reconciling", true, finding)),
+            Effect::Stalled => wanted.push(("Stalled", true, finding)),
+            Effect::Ready | Effect::Waiting => {}
+        }
+    }
+    let mut conditions: Vec<Condition> = Vec::with_capacity(wanted.len());
+    for (type_, holds, finding) in wanted {
+        if conditions.iter().any(|condition| condition.type_ == type_) {
+            continue;
+        }
+        let status = if holds { "True" } else { "False" };
+        let unchanged = previous.iter().find(|old| old.type_ == type_ && old.status == status);
+        conditions.push(Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: finding.reason.name.to_owned(),
+            message: finding.message.clone(),
+            observed_generation: generation,
+            last_transition_time: unchanged.map_or(Time(now), |old| old.last_transition_time.clone()),
+        });
+    }
+    conditions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reasons;
+
+    fn time(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn shown(conditions: &[Condition]) -> Vec<String> {
+        conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect()
+    }
+
+    /// The six rules of kstatus, as far as they look at conditions.
+    fn kstatus(conditions: &[Condition]) -> &'static str {
+        let holds = |type_: &str, status: &str| conditions.iter().any(|c| c.type_ == type_ && c.status == status);
+        if holds("Stalled", "True") {
+            "Failed"
+        } else if holds("Reconciling", "True") || holds("Ready", "False") || holds("Ready", "Unknown") {
+            "InProgress"
+        } else {
+            "Current"
+        }
+    }
+
+    #[test]
+    fn tools_read_what_a_reason_means() {
+        for reason in reasons::ALL {
+            let finding = Finding::new(reason, "");
+            let expected = match reason.effect {
+                Effect::Ready => "Current",
+                Effect::Moving | Effect::Waiting => "InProgress",
+                Effect::Stalled => "Failed",
+            };
+            assert_eq!(kstatus(&conditions(&finding, None, Some(1), &[], time(1))), expected, "{}", reason.name);
+        }
+    }
+
+    #[test]
+    fn a_repeated_visit_writes_the_same_bytes() {
+        let finding = Finding::new(&reasons::STARTING, "0 of 1 pods are ready");
+        let first = conditions(&finding, None, Some(1), &[], time(1));
+        assert_eq!(conditions(&finding, None, Some(1), &first, time(2)), first);
+        let ready = conditions(&Finding::new(&reasons::READY, ""), None, Some(1), &first, time(3));
+        assert_eq!(shown(&ready), ["Ready=True Ready"]);
+        assert_eq!(ready[0].last_transition_time, Time(time(3)));
+    }
+
+    #[test]
+    fn something_can_serve_and_move_or_be_stuck_at_a_time() {
+        let serves = Finding::new(&reasons::PREVIOUS_REVISION, "");
+        let failed = Finding::new(&reasons::ROLLOUT_FAILED, "");
+        let conditions = conditions(&serves, Some(&failed), Some(1), &[], time(1));
+        assert_eq!(shown(&conditions), ["Ready=True PreviousRevision", "Stalled=True RolloutFailed"]);
+    }
+
+    #[test]
+    fn reasons_are_words_and_said_once() {
+        let mut seen = std::collections::BTreeSet::new();
+        for reason in reasons::ALL {
+            assert!(seen.insert(reason.name), "{} is there twice", reason.name);
+            assert!(reason.name.chars().all(|c| c.is_ascii_alphanumeric()), "{}", reason.name);
+            assert_eq!(reasons::Reason::named(reason.name), Some(*reason));
+        }
+    }
+}

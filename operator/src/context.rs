@@ -1,0 +1,195 @@
+//! What every reconcile needs: the world, the queue, the writer, the settings.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tandem_crds::resources::Kind;
+use tandem_crds::resources::status::RevisionStatus;
+
+use crate::child::{Child, ChildKind};
+use crate::graph::Graph;
+use crate::key::{Key, ObjectKey};
+use crate::kubeapi::{Error, Writer};
+use crate::metrics::Metrics;
+use crate::pods::Link;
+use crate::queue::Queue;
+use crate::world::{Shared, World};
+
+/// Shortest pause before a namespace is compiled again: changes that come together are compiled together.
+const DEBOUNCE_MIN: Duration = Duration::from_millis(20);
+/// Longest pause.
+const DEBOUNCE_MAX: Duration = Duration::from_secs(1);
+/// A namespace may take this part of one processor: one over it.
+const DEBOUNCE_COSTS: u32 = 3;
+
+/// What the operator was started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The image of runtimes that name none.
+    pub runtime_image: String,
+    /// The namespace of the operator, whose pods reach the admin port of runtimes.
+    pub operator_namespace: String,
+}
+
+/// The clock: tests stop it.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// See the module.
+pub struct Context {
+    /// What is known of the cluster.
+    pub world: World,
+    /// What is to be done.
+    pub queue: Queue,
+    /// Who changes the cluster.
+    pub writer: Writer,
+    /// How runtime pods are reached.
+    pub link: Arc<dyn Link>,
+    /// What the operator was started with.
+    pub settings: Settings,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What time it is.
+    pub clock: Clock,
+    /// The rollout of each function, as it was written last.
+    pub rollouts: Shared<HashMap<ObjectKey, Vec<RevisionStatus>>>,
+}
+
+impl Context {
+    /// A context that knows nothing yet.
+    pub fn new(writer: Writer, link: Arc<dyn Link>, settings: Settings, clock: Clock) -> Self {
+        Self {
+            world: World::default(),
+            queue: Queue::default(),
+            writer,
+            link,
+            settings,
+            metrics: Metrics::default(),
+            clock,
+            rollouts: Shared::default(),
+        }
+    }
+
+    /// Compiles a namespace soon: together with what else changes meanwhile.
+    pub fn touch_graph(&self, namespace: &str) {
+        let cost = self.world.graphs.lock().get(namespace).map(|graph| graph.cost).unwrap_or_default();
+        let pause = (cost * DEBOUNCE_COSTS).clamp(DEBOUNCE_MIN, DEBOUNCE_MAX);
+        self.queue.add_after(Key::Graph(namespace.into()), pause);
+    }
+
+    /// Whether the pods of the runtime have not been asked yet, and a status says already how a resource was: this process has
+    /// begun a moment ago, and knows less than the one before did.
+    pub fn is_too_early(&self, key: &ObjectKey, graph: &Graph, generation: Option<i64>) -> bool {
+        if graph.runtime.is_none() || self.world.reports.lock().contains_key(&key.namespace) {
+            return false;
+        }
+        let world = &self.world;
+        let (namespace, name) = (&*key.namespace, &*key.name);
+        let observed = match key.kind {
+            Kind::Runtime => {
+                world.runtimes.get(namespace, name).and_then(|o| o.good()?.status.as_ref()?.observed_generation)
+            }
+            Kind::Function => {
+                world.functions.get(namespace, name).and_then(|o| o.good()?.status.as_ref()?.observed_generation)
+            }
+            Kind::Route => {
+                world.routes.get(namespace, name).and_then(|o| o.good()?.status.as_ref()?.observed_generation)
+            }
+            Kind::Egress => {
+                world.egresses.get(namespace, name).and_then(|o| o.good()?.status.as_ref()?.observed_generation)
+            }
+        };
+        observed.is_some() && observed == generation
+    }
+
+    /// The revisions of a function, as they were written last: by this process, or by the one before.
+    pub fn revisions(&self, key: &ObjectKey) -> Vec<RevisionStatus> {
+        if let Some(revisions) = self.rollouts.lock().get(key) {
+            return revisions.clone();
+        }
+        let held = self.world.functions.get(&key.namespace, &key.name);
+        let status = held.and_then(|held| held.good()?.status.clone());
+        status.map(|status| status.revisions).unwrap_or_default()
+    }
+
+    /// Applies what has changed of `children`; then removes what is no longer wanted, except for `kept`.
+    ///
+    /// **Order:** as the children are listed. The first error ends it, so that nothing is removed before everything that
+    /// is wanted is there.
+    pub async fn apply(
+        &self,
+        owner: &ObjectKey,
+        children: &[Child],
+        kept: &BTreeSet<(ChildKind, String)>,
+    ) -> Result<(), Error> {
+        for child in children {
+            self.apply_one(owner, child).await?;
+        }
+        let wanted: BTreeSet<_> = children.iter().map(|child| (child.kind, child.name.to_string())).collect();
+        for ((kind, name), live) in self.world.children.of(owner) {
+            let key = (kind, name.to_string());
+            if wanted.contains(&key) || kept.contains(&key) || live.is_deleting {
+                continue;
+            }
+            self.metrics.write(kind.kind(), "delete");
+            self.writer.delete(kind, &owner.namespace, &name, &live.uid).await?;
+            self.world.children.forget(owner, kind, &name);
+        }
+        Ok(())
+    }
+
+    async fn apply_one(&self, owner: &ObjectKey, child: &Child) -> Result<(), Error> {
+        let family = self.world.children.of(owner);
+        let live = family.get(&(child.kind, child.name.clone()));
+        if let Some(live) = live
+            && *live.digest == *child.digest()
+            && live.marks == child.marks()
+            && !(live.is_foreign && !self.is_settled(owner, child, &live.resource_version))
+        {
+            return Ok(());
+        }
+        self.metrics.write(child.kind.kind(), "apply");
+        let applied = self.writer.apply(&owner.namespace, child, live.is_some()).await?;
+        if applied.is_foreign {
+            let key = (owner.clone(), child.kind, child.name.to_string());
+            self.world.children.settled.lock().insert(key, applied.resource_version.clone());
+        }
+        self.world.children.remember(owner, child.kind, &child.name, applied);
+        Ok(())
+    }
+
+    /// Whether others have written to a child, and it was applied over that already.
+    fn is_settled(&self, owner: &ObjectKey, child: &Child, version: &str) -> bool {
+        let key = (owner.clone(), child.kind, child.name.to_string());
+        self.world.children.settled.lock().get(&key).is_some_and(|settled| **settled == *version)
+    }
+
+    /// Writes a status, if it is another one than what is known.
+    pub async fn write_status<S: serde::Serialize + PartialEq>(
+        &self,
+        key: &ObjectKey,
+        uid: &str,
+        known: Option<&S>,
+        status: &S,
+    ) -> Result<bool, Error> {
+        if known == Some(status) {
+            return Ok(false);
+        }
+        let Ok(json) = serde_json::to_value(status) else { return Ok(false) };
+        self.metrics.write(key.kind.name(), "status");
+        let answer = match self.writer.status(key, uid, &json).await {
+            Ok(answer) => answer,
+            // Deleted meanwhile: nobody reads it any more.
+            Err(Error::Gone { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        match key.kind {
+            Kind::Runtime => self.world.runtimes.put(answer),
+            Kind::Function => self.world.functions.put(answer),
+            Kind::Route => self.world.routes.put(answer),
+            Kind::Egress => self.world.egresses.put(answer),
+        };
+        Ok(true)
+    }
+}

@@ -1,0 +1,222 @@
+//! The only writer: applies children, deletes orphans, patches statuses.
+//!
+//! **Invariant:** nothing else in the operator changes a cluster, except for the lease and the certificate of the webhook.
+
+use std::time::Duration;
+
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use tandem_crds::resources::{API_VERSION, GROUP, Kind, VERSION};
+
+use crate::child::{Child, ChildKind, Live};
+use crate::key::ObjectKey;
+use crate::names::FIELD_MANAGER;
+
+/// How long one call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Why a call failed, by what helps.
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr)]
+pub enum Error {
+    /// It may work later.
+    #[error("failed to {call}")]
+    Transient {
+        /// What was tried: `apply Service cart`.
+        call: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// It took too long.
+    #[error("failed to {call}: no answer in time")]
+    Timeout {
+        /// What was tried.
+        call: String,
+    },
+    /// The operator lacks a right, or a quota is used up.
+    #[error("failed to {call}: {message}")]
+    Forbidden {
+        /// What was tried.
+        call: String,
+        /// What the API server says.
+        message: String,
+    },
+    /// The API server refuses what was sent.
+    #[error("failed to {call}: {message}")]
+    Rejected {
+        /// What was tried.
+        call: String,
+        /// What the API server says.
+        message: String,
+    },
+    /// Somebody else owns fields of an object of that name.
+    #[error("failed to {call}: {message}")]
+    Taken {
+        /// What was tried.
+        call: String,
+        /// What the API server says.
+        message: String,
+    },
+    /// The object, its namespace or its definition is gone.
+    #[error("failed to {call}: {message}")]
+    Gone {
+        /// What was tried.
+        call: String,
+        /// What the API server says.
+        message: String,
+    },
+}
+
+impl Error {
+    /// Translates an error of the client, once.
+    pub fn new(call: String, source: kube::Error) -> Self {
+        let kube::Error::Api(status) = &source else { return Self::Transient { call, source: Box::new(source) } };
+        let message = status.message.clone();
+        match status.code {
+            401 | 403 => Self::Forbidden { call, message },
+            404 | 410 => Self::Gone { call, message },
+            409 if message.contains("conflict with") => Self::Taken { call, message },
+            400 | 405 | 413 | 415 | 422 => Self::Rejected { call, message },
+            _ => Self::Transient { call, source: Box::new(source) },
+        }
+    }
+
+    /// What people are told: without what differs from call to call.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Transient { source, .. } => match &**source {
+                kube::Error::Api(status) => format!("{self}: {}", status.message),
+                _ => format!("{self}: the API server cannot be reached"),
+            },
+            Self::Timeout { .. }
+            | Self::Forbidden { .. }
+            | Self::Rejected { .. }
+            | Self::Taken { .. }
+            | Self::Gone { .. } => self.to_string(),
+        }
+    }
+}
+
+/// The writer.
+#[derive(Clone)]
+pub struct Writer {
+    client: Client,
+}
+
+impl Writer {
+    /// A writer through `client`.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// The client, for those who read.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn api(&self, resource: &ApiResource, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, resource)
+    }
+
+    /// Applies a child. With `force` fields that others have written are taken back: only for objects that are ours already.
+    pub async fn apply(&self, namespace: &str, child: &Child, force: bool) -> Result<Live, Error> {
+        let call = format!("apply {} {}", child.kind.kind(), child.name);
+        let parameters = PatchParams { force, ..PatchParams::apply(FIELD_MANAGER) };
+        let object = child.to_apply(&child.digest());
+        let api = self.api(&child.kind.resource(), namespace);
+        let applied = timed(call, api.patch(&child.name, &parameters, &Patch::Apply(&object))).await?;
+        Ok(Live::read(child.kind, &applied))
+    }
+
+    /// Deletes a child, if it is still the one that was seen. It is no error if it is gone.
+    pub async fn delete(&self, kind: ChildKind, namespace: &str, name: &str, uid: &str) -> Result<(), Error> {
+        let call = format!("delete {} {name}", kind.kind());
+        let preconditions = Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+        let parameters = DeleteParams { preconditions, ..DeleteParams::background() };
+        let api = self.api(&kind.resource(), namespace);
+        match timed(call, api.delete(name, &parameters)).await {
+            Ok(_) | Err(Error::Gone { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the status of one of our resources, if it is still the one that was seen.
+    pub async fn status(&self, key: &ObjectKey, uid: &str, status: &Value) -> Result<DynamicObject, Error> {
+        let call = format!("write the status of {} {}", key.kind.name(), key.name);
+        let object = json!({
+            "apiVersion": API_VERSION,
+            "kind": key.kind.name(),
+            "metadata": {"name": &*key.name, "uid": uid},
+            "status": status,
+        });
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let api = self.api(&resource_of(key.kind), &key.namespace);
+        timed(call, api.patch_status(&key.name, &parameters, &Patch::Apply(&object))).await
+    }
+
+    /// Replaces the finalizers of one of our resources, if nobody has changed it since.
+    pub async fn finalizers(&self, key: &ObjectKey, version: &str, finalizers: &[String]) -> Result<(), Error> {
+        let call = format!("write the finalizers of {} {}", key.kind.name(), key.name);
+        let patch = json!({"metadata": {"resourceVersion": version, "finalizers": finalizers}});
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let api = self.api(&resource_of(key.kind), &key.namespace);
+        match timed(call, api.patch_metadata(&key.name, &parameters, &Patch::Merge(&patch))).await {
+            Ok(_) | Err(Error::Gone { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes an event.
+    pub async fn event(&self, namespace: &str, event: &Value) -> Result<(), Error> {
+        let resource = ApiResource {
+            group: "events.k8s.io".to_owned(),
+            version: "v1".to_owned(),
+            api_version: "events.k8s.io/v1".to_owned(),
+            kind: "Event".to_owned(),
+            plural: "events".to_owned(),
+        };
+        let call = "make an event".to_owned();
+        let object = serde_json::from_value(event.clone())
+            .map_err(|source| Error::new(call.clone(), kube::Error::SerdeError(source)))?;
+        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        timed(call, self.api(&resource, namespace).create(&parameters, &object)).await.map(|_: DynamicObject| ())
+    }
+
+    /// A child as it is; nothing if it does not exist.
+    pub async fn read(&self, kind: ChildKind, namespace: &str, name: &str) -> Result<Option<DynamicObject>, Error> {
+        let call = format!("read {} {name}", kind.kind());
+        let api = self.api(&kind.resource(), namespace);
+        timed(call, api.get_opt(name)).await
+    }
+}
+
+/// How the API calls one of our kinds.
+pub fn resource_of(kind: Kind) -> ApiResource {
+    let plural = match kind {
+        Kind::Runtime => "functionruntimes",
+        Kind::Function => "functions",
+        Kind::Route => "functionroutes",
+        Kind::Egress => "functionegresses",
+    };
+    ApiResource {
+        group: GROUP.to_owned(),
+        version: VERSION.to_owned(),
+        api_version: API_VERSION.to_owned(),
+        kind: kind.name().to_owned(),
+        plural: plural.to_owned(),
+    }
+}
+
+/// The revision of an object, for comparisons: those of newer servers are numbers that grow.
+pub fn version_of(object: &DynamicObject) -> Option<u64> {
+    object.resource_version()?.parse().ok()
+}
+
+async fn timed<T>(call: String, future: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(CALL_TIMEOUT, future).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(Error::new(call, error)),
+        Err(_) => Err(Error::Timeout { call }),
+    }
+}

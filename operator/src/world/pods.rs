@@ -1,0 +1,148 @@
+//! The pods of runtimes and functions: as little of each as decisions need.
+
+use std::collections::{BTreeMap, HashMap};
+
+use kube::ResourceExt;
+use kube::api::DynamicObject;
+use serde_json::Value;
+
+use crate::key::{ObjectKey, Text};
+use crate::names::label;
+use crate::world::Shared;
+use crate::world::children::owner_of;
+
+/// What counts of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodView {
+    /// Its name.
+    pub name: Text,
+    /// Its address; nothing before it has one.
+    pub address: Option<Text>,
+    /// `status.phase`
+    pub phase: Text,
+    /// Whether its condition `Ready` is true.
+    pub is_ready: bool,
+    /// Whether it is being deleted.
+    pub is_deleting: bool,
+    /// The revision of the function that it is of.
+    pub revision: Option<Text>,
+    /// Conditions that are false: type, reason, message.
+    pub missing: Vec<Lack>,
+    /// What its containers wait for, or how they ended.
+    pub containers: Vec<ContainerView>,
+}
+
+/// A condition of a pod that does not hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lack {
+    /// `PodScheduled`
+    pub type_: Text,
+    /// `Unschedulable`
+    pub reason: Text,
+    /// In words.
+    pub message: Text,
+}
+
+/// What a container waits for, or how it ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerView {
+    /// Its name.
+    pub name: Text,
+    /// Reason of `state.waiting`, such as `ImagePullBackOff`.
+    pub waiting: Option<Text>,
+    /// Message of `state.waiting`.
+    pub message: Option<Text>,
+    /// Exit code of the last end.
+    pub exit_code: Option<i64>,
+    /// How it ended last, such as `OOMKilled`.
+    pub ended: Option<Text>,
+    /// How often it was started again.
+    pub restarts: i64,
+}
+
+impl PodView {
+    /// What counts of `object`.
+    pub fn read(object: &DynamicObject) -> Self {
+        let status = &object.data["status"];
+        let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(Text::from);
+        let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let holds = |type_: &str| conditions.iter().any(|c| c["type"] == type_ && c["status"] == "True");
+        let missing = conditions.iter().filter(|condition| condition["status"] == "False").map(|condition| Lack {
+            type_: text(&condition["type"]).unwrap_or_default(),
+            reason: text(&condition["reason"]).unwrap_or_default(),
+            message: text(&condition["message"]).unwrap_or_default(),
+        });
+        let lists = ["initContainerStatuses", "containerStatuses"];
+        let containers = lists.iter().flat_map(|list| status[*list].as_array().into_iter().flatten());
+        Self {
+            name: object.name_any().into(),
+            address: text(&status["podIP"]),
+            phase: text(&status["phase"]).unwrap_or_default(),
+            is_ready: holds("Ready"),
+            is_deleting: object.metadata.deletion_timestamp.is_some(),
+            revision: object.labels().get(label::REVISION).map(|revision| revision.as_str().into()),
+            missing: missing.collect(),
+            containers: containers
+                .map(|container| ContainerView {
+                    name: text(&container["name"]).unwrap_or_default(),
+                    waiting: text(&container["state"]["waiting"]["reason"]),
+                    message: text(&container["state"]["waiting"]["message"]),
+                    exit_code: container["lastState"]["terminated"]["exitCode"].as_i64(),
+                    ended: text(&container["lastState"]["terminated"]["reason"]),
+                    restarts: container["restartCount"].as_i64().unwrap_or_default(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Pods {
+    owners: Shared<HashMap<ObjectKey, BTreeMap<Text, PodView>>>,
+}
+
+impl Pods {
+    /// The pods of `owner`, by name.
+    pub fn of(&self, owner: &ObjectKey) -> Vec<PodView> {
+        self.owners.lock().get(owner).map(|pods| pods.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Takes in a pod. Returns its owner if something about it is new.
+    pub fn put(&self, object: &DynamicObject) -> Option<ObjectKey> {
+        let owner = owner_of(object)?;
+        let view = PodView::read(object);
+        let mut owners = self.owners.lock();
+        let pods = owners.entry(owner.clone()).or_default();
+        if pods.get(&view.name) == Some(&view) {
+            return None;
+        }
+        pods.insert(view.name.clone(), view);
+        Some(owner)
+    }
+
+    /// Forgets a pod. Returns its owner.
+    pub fn remove(&self, object: &DynamicObject) -> Option<ObjectKey> {
+        let owner = owner_of(object)?;
+        self.forget(&owner, &object.name_any());
+        Some(owner)
+    }
+
+    /// Forgets a pod of `owner`.
+    pub fn forget(&self, owner: &ObjectKey, name: &str) {
+        let mut owners = self.owners.lock();
+        if let Some(pods) = owners.get_mut(owner) {
+            pods.remove(name);
+            if pods.is_empty() {
+                owners.remove(owner);
+            }
+        }
+    }
+
+    /// All pods in `scope` (all namespaces without one).
+    pub fn known(&self, scope: Option<&str>) -> Vec<(ObjectKey, Text)> {
+        let owners = self.owners.lock();
+        let of_scope = owners.iter().filter(|(owner, _)| scope.is_none_or(|scope| scope == &*owner.namespace));
+        of_scope.flat_map(|(owner, pods)| pods.keys().map(move |name| (owner.clone(), name.clone()))).collect()
+    }
+}
