@@ -176,13 +176,19 @@ impl Builder {
         self
     }
 
+    /// Whether there is nothing to build.
+    pub fn is_built(&self) -> bool {
+        let directory = self.cache.join(version());
+        Binaries::names().all(|name| directory.join(name).is_file())
+    }
+
     /// The programs, built now if this version never was. Blocks for many minutes then, and says so on standard error.
     pub fn build(&self) -> Result<Binaries, Error> {
         let directory = self.cache.join(version());
-        let missing = |source: &&Source| !source.programs.iter().all(|(_, name)| directory.join(name).is_file());
-        if !SOURCES.iter().any(|source| missing(&source)) {
+        if self.is_built() {
             return Ok(Binaries(directory));
         }
+        let missing = |source: &&Source| !source.programs.iter().all(|(_, name)| directory.join(name).is_file());
         let go = self.go_version()?;
         fs::create_dir_all(&directory).map_err(Error::io(format!("create {}", directory.display())))?;
         let lock = File::create(directory.join("lock")).map_err(Error::io("create the lock of the build"))?;

@@ -11,9 +11,11 @@
 //! ```
 
 use std::fs;
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -31,6 +33,9 @@ const GUARD: &str = "trap '' INT TERM; read -r line; directory=$1; shift; kill -
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
 /// Addresses of Services, which nobody can reach here.
 const SERVICES: &str = "10.0.0.0/16";
+
+/// Set to anything but 0, a test that would be skipped builds Kubernetes.
+pub const REQUIRE_VARIABLE: &str = "TANDEM_REQUIRE_KUBERNETES";
 
 /// Which parts to start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,6 +59,17 @@ impl ControlPlane {
     /// Starts etcd and the API server, and waits until it is ready. Builds them first if they never were.
     pub async fn start() -> Result<Self, Error> {
         Self::start_with(Options::default()).await
+    }
+
+    /// The same for tests that are not to take the minutes of a build: `None` if the programs were never built; the reason
+    /// has been printed. With `TANDEM_REQUIRE_KUBERNETES=1` they are built.
+    pub async fn start_if_built(options: Options) -> Result<Option<Self>, Error> {
+        let required = std::env::var(REQUIRE_VARIABLE).is_ok_and(|value| !value.is_empty() && value != "0");
+        if !required && !Builder::of_environment().is_built() {
+            say_once("Kubernetes was never built here; `tandem-cluster build` does that");
+            return Ok(None);
+        }
+        Self::start_with(options).await.map(Some)
     }
 
     /// The same with more parts.
@@ -171,6 +187,12 @@ impl Drop for ControlPlane {
             let _ = guard.wait();
         }
     }
+}
+
+fn say_once(reason: &str) {
+    static SAID: Once = Once::new();
+    // Written past the capture of the test harness, which would show it only where a test fails.
+    SAID.call_once(|| drop(writeln!(std::io::stderr(), "skipped tests on an API server: {reason}")));
 }
 
 fn fresh_directory() -> Result<PathBuf, Error> {

@@ -95,6 +95,8 @@ pub(crate) fn controller_manager(kubeconfig: &Path, certificates: &Path, pods: O
         "--use-service-account-credentials=true".to_owned(),
         format!("--cluster-signing-cert-file={}", file("ca.crt")),
         format!("--cluster-signing-key-file={}", file("ca.key")),
+        // By default a directory of the machine, which it would create.
+        format!("--flex-volume-plugin-dir={}", file("no-plugins")),
     ]);
     match pods {
         Some(pods) => arguments.extend([format!("--cluster-cidr={pods}"), "--allocate-node-cidrs=true".to_owned()]),
