@@ -76,4 +76,5 @@ docs: ## Builds the book into target/book.
 
 generate: ## Writes anew what is generated and committed: CRDs and reference pages.
 	UPDATE_CRDS=1 UPDATE_DOCS=1 cargo test --quiet -p tandem-crds -p tandem-runtime -p tandem-server
+	UPDATE_DOCS=1 cargo test --quiet -p tandem-operator --test reference
 	UPDATE_DOCS=1 cargo test --quiet -p tandem-verify --test mechanisms the_page_is_up_to_date

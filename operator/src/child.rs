@@ -250,6 +250,8 @@ pub struct Live {
     pub marks: u64,
     /// Somebody else has written fields beside the metadata and the status.
     pub is_foreign: bool,
+    /// Another one, other contents: the generation where there is one, which a status does not change.
+    pub contents: Text,
     /// It is being deleted.
     pub is_deleting: bool,
     /// The revision of the topology or of the function that it is of, or the kind of store that it was made for.
@@ -308,6 +310,10 @@ impl Live {
             digest: text(&metadata.annotations, annotation::APPLIED).unwrap_or_default(),
             marks: marks(ours, owner.map(|owner| owner.uid.as_str()).unwrap_or_default()),
             is_foreign: is_foreign(object),
+            contents: match metadata.generation {
+                Some(generation) => generation.to_string().into(),
+                None => metadata.resource_version.as_deref().unwrap_or_default().into(),
+            },
             is_deleting: metadata.deletion_timestamp.is_some(),
             revision: text(&metadata.labels, label::REVISION)
                 .or_else(|| text(&metadata.annotations, annotation::TOPOLOGY))

@@ -145,7 +145,7 @@ impl Context {
         if let Some(live) = live
             && *live.digest == *child.digest()
             && live.marks == child.marks()
-            && !(live.is_foreign && !self.is_settled(owner, child, &live.resource_version))
+            && !(live.is_foreign && !self.is_settled(owner, child, &live.contents))
         {
             return Ok(());
         }
@@ -153,16 +153,16 @@ impl Context {
         let applied = self.writer.apply(&owner.namespace, child, live.is_some()).await?;
         if applied.is_foreign {
             let key = (owner.clone(), child.kind, child.name.to_string());
-            self.world.children.settled.lock().insert(key, applied.resource_version.clone());
+            self.world.children.settled.lock().insert(key, applied.contents.clone());
         }
         self.world.children.remember(owner, child.kind, &child.name, applied);
         Ok(())
     }
 
     /// Whether others have written to a child, and it was applied over that already.
-    fn is_settled(&self, owner: &ObjectKey, child: &Child, version: &str) -> bool {
+    fn is_settled(&self, owner: &ObjectKey, child: &Child, contents: &str) -> bool {
         let key = (owner.clone(), child.kind, child.name.to_string());
-        self.world.children.settled.lock().get(&key).is_some_and(|settled| **settled == *version)
+        self.world.children.settled.lock().get(&key).is_some_and(|settled| **settled == *contents)
     }
 
     /// Writes a status, if it is another one than what is known.

@@ -5,8 +5,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tandem_crds::resources::status::RevisionStatus;
+
 use crate::child::{ChildKind, Owner};
 use crate::context::Context;
+use crate::graph::Graph;
 use crate::key::ObjectKey;
 use crate::kubeapi::Error;
 use crate::queue::Outcome;
@@ -33,60 +36,87 @@ pub async fn reconcile(context: &Context, key: &ObjectKey) -> Result<Outcome, Er
         context.touch_graph(&key.namespace);
         return Ok(Outcome::Done);
     };
-    if held.is_deleting() || context.is_too_early(key, &graph, held.metadata().generation) {
+    let generation = held.metadata().generation;
+    if held.is_deleting() || context.is_too_early(key, &graph, generation) {
         return Ok(Outcome::Done);
     }
-    let now = (context.clock)();
     let owner = Owner { key: key.clone(), uid: held.uid().to_owned() };
-    let reports = context.world.reports.lock().get(&key.namespace).cloned().unwrap_or_default();
     let known = context.revisions(key);
-    let valid = validate::validate(&owner, &graph);
-    let mut observed = status::Observed::new(context, key, held.metadata().generation, &graph, &reports);
-    let mut applied = Ok(());
-    let mut revisions = known.clone();
-    match &valid {
-        Err(finding) => observed.finding = Some(finding.clone()),
+    let reports = context.world.reports.lock().get(&key.namespace).cloned().unwrap_or_default();
+    let mut observed = status::Observed::new(context, key, generation, &graph, &reports);
+    let now = (context.clock)();
+    let (revisions, applied) = match validate::validate(&owner, &graph) {
         Ok(valid) => {
-            let facts = rollout::Facts {
-                target: valid.revision.as_deref(),
-                rollout: valid.spec.rollout.as_ref(),
-                runtime_pods: &observed.runtime_pods,
-                reports: &reports,
-                function: &key.name,
-            };
-            revisions = rollout::advance(&known, &facts, now);
-            let kept = kept(&key.name, &revisions);
-            let failed = revisions
-                .iter()
-                .any(|one| Some(&one.revision) == valid.revision.as_ref() && !revision::is_alive(one.state));
-            let children = if failed { Vec::new() } else { build::build(&owner, valid) };
-            applied = context.apply(key, &children, &kept).await;
+            let revisions = rollout::advance(&known, &facts(&valid, &observed), now);
+            let applied = apply(context, &owner, &valid, &revisions).await;
             observed.finding = applied.as_ref().err().map(failure::finding);
             observed.family = context.world.children.of(key);
+            observed.target = valid.revision;
+            (revisions, applied)
         }
-    }
+        Err(finding) => {
+            observed.finding = Some(finding);
+            without_runtime(context, key, &graph, &known).await
+        }
+    };
     observed.revisions = &revisions;
-    observed.target = valid.as_ref().ok().and_then(|valid| valid.revision.clone());
     let previous = held.good().and_then(|function| function.status.as_ref());
+    let conditions = previous.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    if failure::is_quiet(&applied, conditions) {
+        return applied.map(|()| Outcome::Done);
+    }
     let status = status::status(&observed, previous, now);
     if context.write_status(key, held.uid(), previous, &status).await? {
-        let conditions = previous.map(|status| status.conditions.as_slice()).unwrap_or_default();
         crate::events::transition(context, key, held.uid(), conditions, &status.conditions).await;
     }
     // Only what is written counts: after a restart the same bundle comes out.
     if revisions != known {
         context.touch_graph(&key.namespace);
     }
-    context.rollouts.lock().insert(key.clone(), revisions.clone());
+    let is_moving = revisions.iter().any(|one| revision::is_moving(one.state));
+    context.rollouts.lock().insert(key.clone(), revisions);
     applied?;
-    if revisions.iter().any(|one| revision::is_moving(one.state)) {
-        return Ok(Outcome::After(ROLLOUT_PERIOD));
+    Ok(Outcome::After(if is_moving { ROLLOUT_PERIOD } else { resync::pause() }))
+}
+
+fn facts<'a>(valid: &'a validate::Valid, observed: &'a status::Observed<'_>) -> rollout::Facts<'a> {
+    rollout::Facts {
+        target: valid.revision.as_deref(),
+        rollout: valid.spec.rollout.as_ref(),
+        runtime_pods: &observed.runtime_pods,
+        reports: observed.reports,
+        function: &observed.key.name,
     }
-    Ok(Outcome::After(resync::pause()))
+}
+
+/// Applies the workers of the revision that the spec asks for, unless it has failed already.
+async fn apply(
+    context: &Context,
+    owner: &Owner,
+    valid: &validate::Valid,
+    revisions: &[RevisionStatus],
+) -> Result<(), Error> {
+    let is_target = |one: &&RevisionStatus| Some(&one.revision) == valid.revision.as_ref();
+    let has_failed = revisions.iter().find(is_target).is_some_and(|one| !revision::is_alive(one.state));
+    let children = if has_failed { Vec::new() } else { build::build(owner, valid) };
+    context.apply(&owner.key, &children, &kept(&owner.key.name, revisions)).await
+}
+
+/// Without a runtime nobody would call the workers: they go. With one, what runs stays while the spec is wrong.
+async fn without_runtime(
+    context: &Context,
+    key: &ObjectKey,
+    graph: &Graph,
+    known: &[RevisionStatus],
+) -> (Vec<RevisionStatus>, Result<(), Error>) {
+    if graph.runtime.is_some() {
+        return (known.to_vec(), Ok(()));
+    }
+    (Vec::new(), context.apply(key, &[], &BTreeSet::new()).await)
 }
 
 /// Children of revisions that are alive beside the one that the spec asks for: they stay as they are.
-fn kept(function: &str, revisions: &[tandem_crds::resources::status::RevisionStatus]) -> BTreeSet<(ChildKind, String)> {
+fn kept(function: &str, revisions: &[RevisionStatus]) -> BTreeSet<(ChildKind, String)> {
     BTreeSet::from_iter(revisions.iter().filter(|one| revision::is_alive(one.state)).flat_map(|one| {
         let name = revision::child_name(function, &one.revision);
         [(ChildKind::Deployment, name.clone()), (ChildKind::Service, name)]

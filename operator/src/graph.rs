@@ -20,7 +20,7 @@ pub mod reconcile;
 #[cfg(test)]
 mod tests;
 
-pub use bundle::{Bundle, Packed};
+pub use bundle::Packed;
 
 /// Names a resource within its namespace.
 pub type Name = (Kind, Text);

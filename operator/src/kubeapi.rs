@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tandem_crds::resources::{API_VERSION, GROUP, Kind, VERSION};
@@ -15,6 +15,8 @@ use crate::names::FIELD_MANAGER;
 
 /// How long one call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Events that are looked at.
+const EVENTS_MAX: u32 = 50;
 
 /// Why a call failed, by what helps.
 #[derive(Debug, thiserror::Error, strum::IntoStaticStr)]
@@ -74,11 +76,20 @@ impl Error {
         let kube::Error::Api(status) = &source else { return Self::Transient { call, source: Box::new(source) } };
         let message = status.message.clone();
         match status.code {
+            403 if message.contains("because it is being terminated") => Self::Gone { call, message },
             401 | 403 => Self::Forbidden { call, message },
             404 | 410 => Self::Gone { call, message },
             409 if message.contains("conflict with") => Self::Taken { call, message },
             400 | 405 | 413 | 415 | 422 => Self::Rejected { call, message },
             _ => Self::Transient { call, source: Box::new(source) },
+        }
+    }
+
+    /// Whether it says nothing about the object that it was for.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Transient { .. } | Self::Timeout { .. } | Self::Gone { .. } => true,
+            Self::Forbidden { .. } | Self::Rejected { .. } | Self::Taken { .. } => false,
         }
     }
 
@@ -167,15 +178,23 @@ impl Writer {
         }
     }
 
+    /// Why the controller of a workload cannot make pods: what its last event says. A StatefulSet says it nowhere else.
+    pub async fn creation_failure(&self, kind: ChildKind, namespace: &str, name: &str) -> Result<Option<String>, Error> {
+        let call = format!("list the events of {} {name}", kind.kind());
+        let fields = format!("regarding.kind={},regarding.name={name},reason=FailedCreate", kind.kind());
+        let api = self.api(&events(), namespace);
+        let found = timed(call, api.list(&ListParams::default().fields(&fields).limit(EVENTS_MAX))).await?;
+        let time = |event: &DynamicObject| {
+            let times = [&event.data["series"]["lastObservedTime"], &event.data["deprecatedLastTimestamp"], &event.data["eventTime"]];
+            times.into_iter().find_map(|time| time.as_str()).unwrap_or_default().to_owned()
+        };
+        let last = found.items.into_iter().max_by_key(time);
+        Ok(last.and_then(|event| event.data["note"].as_str().map(str::to_owned)))
+    }
+
     /// Makes an event.
     pub async fn event(&self, namespace: &str, event: &Value) -> Result<(), Error> {
-        let resource = ApiResource {
-            group: "events.k8s.io".to_owned(),
-            version: "v1".to_owned(),
-            api_version: "events.k8s.io/v1".to_owned(),
-            kind: "Event".to_owned(),
-            plural: "events".to_owned(),
-        };
+        let resource = events();
         let call = "make an event".to_owned();
         let object = serde_json::from_value(event.clone())
             .map_err(|source| Error::new(call.clone(), kube::Error::SerdeError(source)))?;
@@ -188,6 +207,16 @@ impl Writer {
         let call = format!("read {} {name}", kind.kind());
         let api = self.api(&kind.resource(), namespace);
         timed(call, api.get_opt(name)).await
+    }
+}
+
+fn events() -> ApiResource {
+    ApiResource {
+        group: "events.k8s.io".to_owned(),
+        version: "v1".to_owned(),
+        api_version: "events.k8s.io/v1".to_owned(),
+        kind: "Event".to_owned(),
+        plural: "events".to_owned(),
     }
 }
 

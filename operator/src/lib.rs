@@ -45,5 +45,7 @@ pub mod reasons;
 pub mod resync;
 pub mod routes;
 pub mod runtimes;
+#[cfg(test)]
+mod testing;
 pub mod watches;
 pub mod world;

@@ -67,12 +67,20 @@ pub struct RevisionReport {
     pub revision: String,
     /// Workers that it has shaken hands with.
     pub workers_ready: u32,
-    /// Why it has not.
+    /// Why the last one that was tried is not among them.
     pub problem: Option<HandshakeProblem>,
-    /// Flows that began with it since the pod was started.
-    pub flows: u64,
-    /// Those of them that failed.
+    /// Invocations that ended since the pod was started.
+    pub invocations: u64,
+    /// Those of them that broke, ran out of time or lost their worker.
     pub failures: u64,
+}
+
+impl RevisionReport {
+    /// Why the runtime will not take these workers, however often it tries. That one cannot be reached is no refusal: it may
+    /// be on its way in or out.
+    pub fn refusal(&self) -> Option<&HandshakeProblem> {
+        self.problem.as_ref().filter(|problem| !matches!(problem.reason.as_str(), "Unreachable" | "Disconnected"))
+    }
 }
 
 /// Why a handshake was refused.
@@ -164,7 +172,7 @@ fn note_served(context: &Context, namespace: &Text, graph: &Graph, reports: &Rep
     if said.is_empty() {
         return served.remove(namespace).is_some();
     }
-    let is_last = graph.bundle.as_ref().is_some_and(|packed| said.contains(&packed.bundle.revision.as_str()));
+    let is_last = graph.bundle.as_ref().is_some_and(|packed| said.contains(&packed.revision.as_str()));
     if !is_last || served.get(namespace) == Some(&graph.accepted) {
         return false;
     }
@@ -194,12 +202,12 @@ async fn visit(context: &Context, pod: &PodView, address: Text, graph: &Graph) -
             return None;
         }
     };
-    let Some(packed) = graph.bundle.as_ref().filter(|packed| packed.bundle.revision != report.revision) else {
+    let Some(packed) = graph.bundle.as_ref().filter(|packed| packed.revision != report.revision) else {
         return Some((pod.name.clone(), report));
     };
-    match context.link.push(&address, packed.json.clone()).await {
+    match context.link.push(&address, packed.compressed.clone()).await {
         Ok(()) => {
-            info!(pod = %pod.name, revision = packed.bundle.revision, "topology pushed");
+            info!(pod = %pod.name, revision = packed.revision, "topology pushed");
             let report = context.link.report(&address).await.unwrap_or(report);
             Some((pod.name.clone(), report))
         }
@@ -216,7 +224,7 @@ fn next_visit(context: &Context, graph: &Graph, namespace: &Text, reports: &Repo
     if pods.is_empty() {
         return Outcome::Done;
     }
-    let is_behind = pods.iter().any(|pod| reports.revision(&pod.name) != Some(&packed.bundle.revision));
+    let is_behind = pods.iter().any(|pod| reports.revision(&pod.name) != Some(packed.revision.as_str()));
     let is_rolling = graph.accepted.functions.keys().any(|name| {
         let key = ObjectKey::new(Kind::Function, namespace.clone(), name.clone());
         context.revisions(&key).iter().any(|one| revision::is_moving(one.state)) || waits_for_workers(reports, name)

@@ -34,7 +34,12 @@ pub async fn reconcile(context: &Context, key: &ObjectKey) -> Result<Outcome, Er
     let is_served = context.world.is_served(&graph, &key.namespace, |accepted| accepted.routes.get(&key.name));
     let mut applied = Ok(());
     let finding = match validate(key, &graph) {
-        Err(finding) => finding,
+        Err(finding) => {
+            if graph.runtime.is_none() {
+                applied = context.apply(key, &[], &BTreeSet::new()).await;
+            }
+            finding
+        }
         Ok((runtime, spec)) => {
             let children = build::build(&owner, &runtime, &spec, |kind| context.world.knows(kind));
             applied = context.apply(key, &children, &BTreeSet::new()).await;
@@ -53,6 +58,9 @@ pub async fn reconcile(context: &Context, key: &ObjectKey) -> Result<Outcome, Er
     let also = outdated.then(|| graph.finding(Kind::Route, &key.name)).flatten();
     let previous = held.good().and_then(|route| route.status.as_ref());
     let known = previous.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    if failure::is_quiet(&applied, known) {
+        return applied.map(|()| Outcome::Done);
+    }
     let generation = held.metadata().generation;
     let conditions = conditions(&finding, also.as_ref(), generation, known, (context.clock)());
     let status = Status { observed_generation: generation, conditions };

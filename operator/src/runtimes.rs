@@ -3,10 +3,11 @@
 //! dereference ([`reconcile`]) → validate ([`validate`]) → build ([`build`]) → apply → prune → status ([`status`])
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tandem_crds::resources::FunctionRuntime;
 
-use crate::child::{ChildKind, Owner};
+use crate::child::{ChildKind, Owner, Workload};
 use crate::conditions::Finding;
 use crate::context::Context;
 use crate::key::ObjectKey;
@@ -23,6 +24,9 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 pub mod validate;
+
+/// How often a runtime is looked at whose pods are not all there: nobody says so when they cannot be made.
+const UNSETTLED_PERIOD: Duration = Duration::from_secs(5);
 
 /// Brings the children and the status of a runtime to what its spec says.
 pub async fn reconcile(context: &Context, key: &ObjectKey) -> Result<Outcome, Error> {
@@ -47,9 +51,16 @@ pub async fn reconcile(context: &Context, key: &ObjectKey) -> Result<Outcome, Er
             (applied, finding)
         }
     };
+    let known = held.good().and_then(|runtime| Some(runtime.status.as_ref()?.conditions.as_slice()));
+    if failure::is_quiet(&applied, known.unwrap_or_default()) {
+        return applied.map(|()| Outcome::Done);
+    }
     write_status(context, key, &held, &graph, finding).await?;
     applied?;
-    Ok(Outcome::After(resync::pause()))
+    let is_settled = context.world.children.of(key).values().all(|live| {
+        live.workload.as_ref().is_none_or(Workload::is_settled)
+    });
+    Ok(Outcome::After(if is_settled { resync::pause() } else { UNSETTLED_PERIOD }))
 }
 
 async fn write_status(
@@ -60,8 +71,14 @@ async fn write_status(
     finding: Option<Finding>,
 ) -> Result<(), Error> {
     let family = context.world.children.of(key);
-    let workload = family.get(&(ChildKind::StatefulSet, key.name.clone())).and_then(|live| live.workload.clone());
+    let stateful_set = family.get(&(ChildKind::StatefulSet, key.name.clone()));
+    let mut workload = stateful_set.and_then(|live| live.workload.clone());
     let pods = context.world.pods.of(key);
+    if let Some(workload) = workload.as_mut().filter(|workload| workload.replicas < workload.wanted) {
+        // Without the right to read events the reason stays unknown, and everything else is as it is.
+        let failure = context.writer.creation_failure(ChildKind::StatefulSet, &key.namespace, &key.name).await;
+        workload.failure = failure.ok().flatten().map(Into::into);
+    }
     let reports = context.world.reports.lock().get(&key.namespace).cloned().unwrap_or_default();
     let previous = held.good().and_then(|runtime| runtime.status.as_ref());
     let observed = status::Observed {

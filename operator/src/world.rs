@@ -88,6 +88,11 @@ impl World {
         wanted.is_some() && self.served.lock().get(namespace).is_some_and(|served| select(served) == wanted)
     }
 
+    /// Whether pods of the runtime know a function. How many workers it has is none of their business.
+    pub fn serves_function(&self, namespace: &str, name: &str) -> bool {
+        self.served.lock().get(namespace).is_some_and(|served| served.functions.contains_key(name))
+    }
+
     /// Whether the cluster knows `kind`.
     pub fn knows(&self, kind: ChildKind) -> bool {
         !kind.is_optional() || self.known_kinds.lock().contains(&kind)

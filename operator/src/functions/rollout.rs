@@ -36,8 +36,8 @@ pub struct Facts<'a> {
 pub struct Tally {
     /// Every runtime pod has workers of it, and none refuses them.
     pub is_welcome: bool,
-    /// Flows that began with it.
-    pub flows: u64,
+    /// Invocations of it that ended.
+    pub invocations: u64,
     /// Those of them that failed.
     pub failures: u64,
 }
@@ -47,10 +47,10 @@ impl Facts<'_> {
     pub fn tally(&self, revision: &str) -> Tally {
         let reports = self.reports.of(self.function, revision);
         let welcomes =
-            |pod: &Text| reports.get(pod).is_some_and(|report| report.workers_ready > 0 && report.problem.is_none());
+            |pod: &Text| reports.get(pod).is_some_and(|report| report.workers_ready > 0 && report.refusal().is_none());
         Tally {
             is_welcome: !self.runtime_pods.is_empty() && self.runtime_pods.iter().all(welcomes),
-            flows: reports.values().map(|report| report.flows).sum(),
+            invocations: reports.values().map(|report| report.invocations).sum(),
             failures: reports.values().map(|report| report.failures).sum(),
         }
     }
@@ -61,7 +61,7 @@ impl Facts<'_> {
         let rollout = self.rollout.unwrap_or(&defaults);
         let enough = u64::try_from(rollout.requests_min).unwrap_or_default();
         let percent_max = u64::try_from(rollout.failure_percent_max).unwrap_or_default();
-        tally.flows >= enough && tally.failures.saturating_mul(100) > percent_max.saturating_mul(tally.flows)
+        tally.invocations >= enough && tally.failures.saturating_mul(100) > percent_max.saturating_mul(tally.invocations)
     }
 }
 

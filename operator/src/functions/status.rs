@@ -13,7 +13,7 @@ use crate::graph::Graph;
 use crate::key::{ObjectKey, Text};
 use crate::names::label;
 use crate::pods::Reports;
-use crate::reasons::{self, Reason};
+use crate::reasons::{self, Effect, Reason};
 use crate::world::PodView;
 use crate::world::children::Family;
 
@@ -63,7 +63,7 @@ impl<'a> Observed<'a> {
             pods: context.world.pods.of(key),
             runtime_pods: ready.map(|pod| pod.name).collect(),
             reports,
-            is_served: context.world.is_served(graph, &key.namespace, |accepted| accepted.functions.get(&key.name)),
+            is_served: context.world.serves_function(&key.namespace, &key.name),
             revisions: &[],
             target: None,
             finding: None,
@@ -120,7 +120,7 @@ fn findings(observed: &Observed<'_>) -> (Finding, Option<Finding>) {
     let (state, problem) = rollout(observed);
     match finding {
         // What runs goes on running while its children cannot be brought up to date.
-        Some(finding) if state.is_ready() => (state, Some(finding)),
+        Some(finding) if state.is_ready() && finding.reason.effect == Effect::Stalled => (state, Some(finding)),
         Some(finding) => (finding, None),
         None => (state, invalid.or(problem)),
     }
@@ -194,8 +194,9 @@ fn handshake(observed: &Observed<'_>, revision: &str) -> Option<Finding> {
         return Some(Finding::new(&reasons::RUNTIME_NOT_READY, "no pod of the runtime is ready"));
     }
     let reports = observed.reports.of(&observed.key.name, revision);
-    let refused = reports.values().find_map(|report| report.problem.as_ref());
-    if let Some(problem) = refused {
+    let lacks = |report: &&crate::pods::RevisionReport| report.workers_ready == 0;
+    let refused = reports.values().find_map(|report| report.refusal());
+    if let Some(problem) = refused.or_else(|| reports.values().filter(lacks).find_map(|report| report.problem.as_ref())) {
         return Some(Finding::new(refusal(&problem.reason), &problem.message));
     }
     let shaken = |pod: &&Text| reports.get(*pod).is_some_and(|report| report.workers_ready > 0);

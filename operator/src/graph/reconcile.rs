@@ -7,16 +7,17 @@ use std::time::Duration;
 use k8s_openapi::ByteString;
 use kube::Resource;
 use serde::de::DeserializeOwned;
+use tandem_crds::bundle::Workers;
 use tandem_crds::resources::Kind;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::child::ChildKind;
 use crate::context::Context;
 use crate::functions::revision;
-use crate::graph::bundle::WorkerRevision;
 use crate::graph::evaluate::{Present, evaluate};
-use crate::graph::{Accepted, Bundle, Graph};
+use crate::graph::bundle::{self, Packed};
+use crate::graph::{Accepted, Graph};
 use crate::key::{Key, ObjectKey, Text};
 use crate::kubeapi;
 use crate::names::BUNDLE_KEY;
@@ -30,9 +31,7 @@ pub async fn reconcile(context: &Context, namespace: &Text) -> Result<Outcome, k
     let (runtime, present) = present(world, namespace);
     let before = match world.graph(namespace) {
         Some(graph) => graph,
-        None => {
-            Graph { accepted: Arc::new(last_good(context, namespace, runtime.as_deref()).await?), ..Graph::default() }
-        }
+        None => last_good(context, namespace, runtime.as_deref()).await?,
     };
     let start = Instant::now();
     let evaluated = evaluate(&present, &before.accepted);
@@ -45,9 +44,16 @@ pub async fn reconcile(context: &Context, namespace: &Text) -> Result<Outcome, k
         cost: Duration::ZERO,
     };
     if graph.accepted.runtime.is_some() {
-        let bundle = Bundle::new(namespace, &graph.accepted, workers(context, namespace, &graph.accepted));
-        let unchanged = before.bundle.as_ref().filter(|old| old.bundle.revision == bundle.revision);
-        graph.bundle = Some(unchanged.map_or_else(|| Arc::new(bundle.pack()), Arc::clone));
+        let workers = workers(context, namespace, &graph.accepted);
+        let now_ms = u64::try_from((context.clock)().as_millisecond()).unwrap_or_default();
+        match bundle::pack(namespace, &graph.accepted, workers, before.bundle.as_ref(), now_ms) {
+            Ok(packed) => graph.bundle = Some(packed),
+            // What came from JSON can be written as JSON. Should it not, the last bundle serves.
+            Err(error) => {
+                error!(%namespace, %error, "topology cannot be written");
+                graph.bundle.clone_from(&before.bundle);
+            }
+        }
     }
     graph.cost = start.elapsed();
     publish(context, namespace, &before, graph);
@@ -99,25 +105,28 @@ fn good<T: Resource, S: Clone>(
 }
 
 /// What served before this process: it is in the cluster.
-async fn last_good(context: &Context, namespace: &str, runtime: Option<&str>) -> Result<Accepted, kubeapi::Error> {
-    let Some(runtime) = runtime else { return Ok(Accepted::default()) };
+async fn last_good(context: &Context, namespace: &str, runtime: Option<&str>) -> Result<Graph, kubeapi::Error> {
+    let Some(runtime) = runtime else { return Ok(Graph::default()) };
     let name = topology_name(runtime);
     let object = context.writer.read(ChildKind::ConfigMap, namespace, &name).await?;
     let data = object.map(|object| object.data["binaryData"][BUNDLE_KEY].clone());
     let bytes = data.and_then(|data| serde_json::from_value::<ByteString>(data).ok());
-    Ok(bytes.and_then(|bytes| Bundle::unpack(&bytes.0)).map(|bundle| bundle.accepted()).unwrap_or_default())
+    let read = bytes.and_then(|bytes| Packed::read(bytes.0).ok());
+    let Some((packed, bundle)) = read else { return Ok(Graph::default()) };
+    let accepted = Arc::new(bundle::accepted(&bundle));
+    Ok(Graph { accepted, bundle: Some(Arc::new(packed)), ..Graph::default() })
 }
 
 /// Where the workers of functions with an image are, as their rollouts stand.
-fn workers(context: &Context, namespace: &str, accepted: &Accepted) -> BTreeMap<String, Vec<WorkerRevision>> {
+fn workers(context: &Context, namespace: &str, accepted: &Accepted) -> BTreeMap<String, Vec<Workers>> {
     let with_image = accepted.functions.iter().filter(|(_, spec)| spec.image.is_some());
     let placed = with_image.map(|(name, _)| {
         let key = ObjectKey::new(Kind::Function, namespace, name.clone());
         let revisions = context.revisions(&key);
-        let alive = revisions.iter().filter(|one| revision::is_alive(one.state)).map(|one| WorkerRevision {
+        let alive = revisions.iter().filter(|one| revision::is_alive(one.state)).map(|one| Workers {
             revision: one.revision.clone(),
             url: revision::url(namespace, name, &one.revision),
-            weight: one.weight,
+            weight: u32::try_from(one.weight).unwrap_or_default(),
         });
         (name.to_string(), alive.collect::<Vec<_>>())
     });
@@ -126,7 +135,7 @@ fn workers(context: &Context, namespace: &str, accepted: &Accepted) -> BTreeMap<
 
 /// Makes a graph known, and wakes up those whose view of it has changed.
 fn publish(context: &Context, namespace: &Text, before: &Graph, graph: Graph) {
-    let revision = |graph: &Graph| graph.bundle.as_ref().map(|packed| packed.bundle.revision.clone());
+    let revision = |graph: &Graph| graph.bundle.as_ref().map(|packed| packed.revision.clone());
     let is_first = context.world.graph(namespace).is_none();
     let has_moved = is_first || before.runtime != graph.runtime;
     let has_changed = revision(before) != revision(&graph);

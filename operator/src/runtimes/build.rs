@@ -73,7 +73,7 @@ fn topology(owner: &Owner, valid: &Valid) -> Child {
     let name = topology_name(&owner.key.name);
     let bytes = k8s_openapi::ByteString(valid.packed.compressed.to_vec());
     let mut child = owner.child(ChildKind::ConfigMap, &name, COMPONENT, json!({"binaryData": {BUNDLE_KEY: bytes}}));
-    let revision = valid.packed.bundle.revision.as_str();
+    let revision = valid.packed.revision.as_str();
     child.object["metadata"]["annotations"] = json!({annotation::TOPOLOGY: revision});
     child
 }

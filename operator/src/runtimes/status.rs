@@ -10,7 +10,7 @@ use crate::conditions::{Finding, conditions};
 use crate::diagnosis;
 use crate::graph::Graph;
 use crate::pods::Reports;
-use crate::reasons;
+use crate::reasons::{self, Effect};
 use crate::world::PodView;
 
 /// What a status is made of.
@@ -34,7 +34,7 @@ pub struct Observed<'a> {
 /// The status.
 pub fn status(observed: &Observed<'_>, previous: Option<&RuntimeStatus>, now: Timestamp) -> RuntimeStatus {
     let serves = observed.graph.runtime.as_deref() == Some(observed.name);
-    let topology = observed.graph.bundle.as_ref().filter(|_| serves).map(|packed| packed.bundle.revision.clone());
+    let topology = observed.graph.bundle.as_ref().filter(|_| serves).map(|packed| packed.revision.clone());
     let serving = serving(observed);
     let (finding, also) = findings(observed, topology.as_deref(), serving.as_deref());
     let known = previous.map(|status| status.conditions.as_slice()).unwrap_or_default();
@@ -71,9 +71,9 @@ fn findings(observed: &Observed<'_>, topology: Option<&str>, serving: Option<&st
         let invalid = outdated.then(|| observed.graph.finding(Kind::Runtime, observed.name)).flatten();
         return (state, invalid);
     };
-    // What serves goes on serving: the last good topology is with the pods.
-    if state.is_ready() && observed.graph.runtime.as_deref() == Some(observed.name) {
-        return (finding.clone(), None);
+    // What serves goes on serving while its spec is stuck: the pods have the last good one.
+    if state.is_ready() && finding.reason.effect == Effect::Stalled {
+        return (state, Some(finding.clone()));
     }
     (finding.clone(), None)
 }
@@ -108,7 +108,11 @@ fn state(observed: &Observed<'_>, topology: Option<&str>, serving: Option<&str>)
             format!("{errors} problems keep resources of the namespace from being served: see status.problems");
         return Finding::new(&reasons::PROBLEMS_ELSEWHERE, message);
     }
-    Finding::new(&reasons::READY, "every pod is ready and serves the last topology")
+    let lasting = observed.graph.accepted.runtime.as_ref().is_none_or(|(_, spec)| {
+        spec.store.embedded.as_ref().is_none_or(|embedded| embedded.volume.is_some())
+    });
+    let warning = if lasting { "" } else { "; its state ends with the pod, because spec.store.embedded has no volume" };
+    Finding::new(&reasons::READY, format!("every pod is ready and serves the last topology{warning}"))
 }
 
 fn errors(graph: &Graph) -> impl Iterator<Item = &Problem> {

@@ -18,7 +18,7 @@ pub type Family = BTreeMap<(ChildKind, Text), Live>;
 #[derive(Debug, Default)]
 pub struct Children {
     families: Shared<HashMap<ObjectKey, Family>>,
-    /// Children that others have written to, and the version at which the operator has taken back what is its own.
+    /// Children that others have written to, and the contents at which the operator has taken back what is its own.
     pub settled: Shared<HashMap<(ObjectKey, ChildKind, String), Text>>,
 }
 

@@ -1,0 +1,76 @@
+//! Pods as clusters show them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use serde_json::{Value, json};
+
+use crate::child::Workload;
+use crate::diagnosis::diagnose;
+use crate::pods::{Report, Reports, StoreReport};
+use crate::world::PodView;
+
+fn pod(status: Value) -> PodView {
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "main-0", "namespace": "shop"}, "status": status});
+    PodView::read(&serde_json::from_value(pod).unwrap())
+}
+
+fn waiting(reason: &str, message: &str) -> Value {
+    json!({"phase": "Pending", "containerStatuses": [
+        {"name": "runtime", "restartCount": 3, "state": {"waiting": {"reason": reason, "message": message}},
+         "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}
+    ]})
+}
+
+fn unscheduled(message: &str) -> Value {
+    json!({"phase": "Pending", "conditions": [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    ]})
+}
+
+#[test]
+fn pods_that_do_not_come_up_are_explained() {
+    let check = |status: Value, expected: Option<&str>| {
+        let finding = diagnose(&[pod(status.clone())], &Workload::default(), &Reports::default());
+        assert_eq!(finding.map(|finding| finding.reason.name), expected, "{status}");
+    };
+    check(waiting("ImagePullBackOff", "Back-off"), Some("ImageUnavailable"));
+    check(waiting("ErrImagePull", "not found"), Some("ImageUnavailable"));
+    check(waiting("CreateContainerConfigError", "secret \"a\" not found"), Some("ContainerRefused"));
+    check(waiting("CrashLoopBackOff", "back-off"), Some("Crashing"));
+    check(waiting("ContainerCreating", ""), None);
+    check(unscheduled("0/3 nodes are available: 3 Insufficient cpu."), Some("Unschedulable"));
+    check(unscheduled("pod has unbound immediate PersistentVolumeClaims"), Some("VolumePending"));
+    check(json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}), None);
+}
+
+#[test]
+fn a_pod_that_runs_out_of_memory_is_told_what_to_do() {
+    let finding = diagnose(&[pod(waiting("CrashLoopBackOff", ""))], &Workload::default(), &Reports::default()).unwrap();
+    assert_eq!(
+        finding.message,
+        "container runtime ends again and again (OOMKilled, exit code 137); raise its memory limit"
+    );
+}
+
+#[test]
+fn pods_that_are_not_let_in_are_explained() {
+    let check = |failure: &str, expected: &str| {
+        let workload = Workload { failure: Some(failure.into()), ..Workload::default() };
+        assert_eq!(diagnose(&[], &workload, &Reports::default()).unwrap().reason.name, expected);
+    };
+    check("pods \"a\" is forbidden: exceeded quota: compute, requested: pods=1", "QuotaExceeded");
+    check("pods \"a\" is forbidden: violates PodSecurity \"restricted:latest\": runAsNonRoot", "PodSecurity");
+    check("pods \"a\" is invalid: spec: something", "Rejected");
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_named() {
+    let report = Report {
+        store: StoreReport { ready: false, problem: Some("no PD answers".to_owned()) },
+        ..Report::default()
+    };
+    let reports = Reports { pods: [("main-0".into(), report)].into() };
+    let running = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]});
+    let finding = diagnose(&[pod(running)], &Workload::default(), &reports).unwrap();
+    assert_eq!((finding.reason.name, &*finding.message), ("StoreUnreachable", "no PD answers"));
+}

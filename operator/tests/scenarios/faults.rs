@@ -1,0 +1,56 @@
+//! An API server that answers with errors for a while.
+
+use super::support::server::Call;
+use super::support::{Harness, objects};
+
+/// Every `period`-th write is answered with `code`, until `most` were.
+fn every(period: usize, code: u16, most: usize) -> Box<dyn FnMut(&Call) -> Option<u16> + Send> {
+    let (mut seen, mut failed) = (0, 0);
+    Box::new(move |call| {
+        if !call.is_write() {
+            return None;
+        }
+        seen += 1;
+        let fails = seen % period == 0 && failed < most;
+        failed += usize::from(fails);
+        fails.then_some(code)
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_of_the_api_server_are_got_over() {
+    let harness = Harness::new();
+    for object in objects::shop() {
+        harness.apply(&object);
+    }
+    harness.settle().await;
+    let expected = harness.snapshot();
+    for code in [409, 429, 500, 503, 504] {
+        for period in [1, 2, 3] {
+            let harness = Harness::new();
+            harness.server.lock().fault = Some(every(period, code, 15));
+            for object in objects::shop() {
+                harness.apply(&object);
+            }
+            harness.settle().await;
+            harness.settle().await;
+            assert_eq!(harness.snapshot(), expected, "every write of {period} fails with {code}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_right_is_named_and_what_works_goes_on() {
+    let harness = Harness::new();
+    harness.server.lock().fault = Some(Box::new(|call| {
+        (call.is_write() && call.resource == "networking.k8s.io/networkpolicies").then_some(403)
+    }));
+    for object in objects::shop() {
+        harness.apply(&object);
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(120)).await;
+    assert_eq!(harness.conditions("functionruntimes", "default"), ["Ready=False Forbidden"]);
+    harness.server.lock().fault = None;
+    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    assert_eq!(harness.conditions("functionruntimes", "default"), ["Ready=True Ready"]);
+}
