@@ -234,7 +234,9 @@ fn remove_traces(place: &Place) {
 fn unmount(place: &Place) -> Result<(), Error> {
     let mounts = fs::read_to_string("/proc/self/mounts").map_err(Error::io("read the mounts"))?;
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(|point| point.replace("\\040", " "));
-    let ours = |point: &String| [&place.directory, &place.run_directory()].iter().any(|root| Path::new(point).starts_with(root));
+    let ours = |point: &String| {
+        [&place.directory, &place.run_directory()].iter().any(|root| Path::new(point).starts_with(root))
+    };
     let mut points: Vec<String> = points.filter(ours).collect();
     // The innermost first; of two at the same place, both.
     points.sort_by(|one, other| other.cmp(one));

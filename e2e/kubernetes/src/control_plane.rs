@@ -92,7 +92,10 @@ impl ControlPlane {
         let administrator = Subject { name: "administrator", groups: &[ADMINISTRATORS], ..Subject::default() };
         authority.kubeconfig(&this.kubeconfig(), &this.server, &administrator)?;
         let etcd_url = format!("http://127.0.0.1:{etcd}");
-        this.spawn("etcd", &servers::etcd(&this.directory.join("etcd"), &etcd_url, &format!("http://127.0.0.1:{peers}")))?;
+        this.spawn(
+            "etcd",
+            &servers::etcd(&this.directory.join("etcd"), &etcd_url, &format!("http://127.0.0.1:{peers}")),
+        )?;
         let settings = servers::ApiServer {
             certificates: &certificates,
             etcd: &etcd_url,

@@ -36,7 +36,13 @@ impl Image {
     /// An empty one, of a name with a tag.
     pub fn new(name: &str) -> Self {
         let environment = vec!["PATH=/".to_owned()];
-        Self { name: name.to_owned(), files: BTreeMap::new(), entry_point: Vec::new(), environment, labels: BTreeMap::new() }
+        Self {
+            name: name.to_owned(),
+            files: BTreeMap::new(),
+            entry_point: Vec::new(),
+            environment,
+            labels: BTreeMap::new(),
+        }
     }
 
     /// Adds a program (or any file) at an absolute path of the image, with the shared libraries that it is linked with.
@@ -110,7 +116,8 @@ impl Image {
         });
         let configuration = configuration.to_string().into_bytes();
         let named = format!("{}.json", digest(&configuration));
-        let manifest = json!([{"Config": named, "RepoTags": [self.name], "Layers": ["layer.tar"]}]).to_string().into_bytes();
+        let manifest =
+            json!([{"Config": named, "RepoTags": [self.name], "Layers": ["layer.tar"]}]).to_string().into_bytes();
         let mut tar = Tar::default();
         tar.add(&named, 0o644, &configuration);
         tar.add("layer.tar", 0o644, &layer);
@@ -213,7 +220,8 @@ mod tests {
     #[test]
     fn the_same_files_give_the_same_bytes_whenever_they_were_written() {
         let directory = tempfile::tempdir().unwrap();
-        let (root, one, other) = (directory.path().join("root"), directory.path().join("1"), directory.path().join("2"));
+        let (root, one, other) =
+            (directory.path().join("root"), directory.path().join("1"), directory.path().join("2"));
         let long = "long/".repeat(30);
         fs::create_dir_all(root.join(&long)).unwrap();
         fs::write(root.join(&long).join("file"), "x").unwrap();

@@ -181,7 +181,8 @@ fn bring_up(name: &str, up: &Up) -> Done {
 fn take_down(name: &str) -> Done {
     let place = place::Place::find(name)?;
     let ended = cluster::down(name)?;
-    let logs = place.map_or_else(String::new, |place| format!("; logs stay in {}", place.directory.join("log").display()));
+    let logs =
+        place.map_or_else(String::new, |place| format!("; logs stay in {}", place.directory.join("log").display()));
     print(&if ended { format!("{name} is down{logs}") } else { format!("there is no cluster {name}") });
     Ok(true)
 }

@@ -70,7 +70,8 @@ impl Node<'_> {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let hosts = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
         let addresses = [loopback, address, service];
-        authority.sign("api-server", &Subject { name: "api-server", hosts: &hosts, addresses: &addresses, groups: &[] })?;
+        authority
+            .sign("api-server", &Subject { name: "api-server", hosts: &hosts, addresses: &addresses, groups: &[] })?;
         let client = Subject { name: "api-server-kubelet-client", groups: &[ADMINISTRATORS], ..Subject::default() };
         authority.sign("kubelet-client", &client)?;
         let server = Subject { name: &node, hosts: &[&node], addresses: &[address], groups: &[] };
@@ -153,7 +154,8 @@ impl Node<'_> {
         let ask = || run(self.ctr().arg("version"));
         await_ok("containerd", READY_WITHIN, ask, || self.check("containerd"))?;
         for (name, program) in [(PAUSE_IMAGE, "pod"), (POD_IMAGE, "pod"), (DNS_IMAGE, "coredns")] {
-            let image = Image::new(name).program(&self.binaries.program(program), &format!("/{program}"), PROGRAM_MODE)?;
+            let image =
+                Image::new(name).program(&self.binaries.program(program), &format!("/{program}"), PROGRAM_MODE)?;
             let archive = self.place.file(&format!("data/{program}.tar"));
             image.entry_point(&[&format!("/{program}")]).write(&archive)?;
             self.load(&archive)?;
@@ -206,7 +208,8 @@ impl Node<'_> {
     fn await_node(&self) -> Result<(), Error> {
         let node = format!("node/{}", self.place.node());
         let ask = || run(self.kubectl().args(["wait", "--for=condition=Ready", "--timeout=1s", &node]));
-        await_ok("the node", READY_WITHIN, ask, || self.check("kubelet").and_then(|()| self.check("kube-proxy"))).map(drop)
+        await_ok("the node", READY_WITHIN, ask, || self.check("kubelet").and_then(|()| self.check("kube-proxy")))
+            .map(drop)
     }
 
     fn await_dns(&self) -> Result<(), Error> {

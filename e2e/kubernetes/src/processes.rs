@@ -34,7 +34,12 @@ pub struct Process {
 /// Starts a process inside of the network namespace of a cluster.
 pub(crate) fn start(place: &Place, name: &str, program: &Path, arguments: &[String]) -> Result<(), Error> {
     let mut command = inside(place, program);
-    command.args(arguments).env("PATH", packages::path()).env(CLUSTER_MARK, place.node()).env(PROCESS_MARK, name).current_dir(&place.directory);
+    command
+        .args(arguments)
+        .env("PATH", packages::path())
+        .env(CLUSTER_MARK, place.node())
+        .env(PROCESS_MARK, name)
+        .current_dir(&place.directory);
     let log = place.log(name);
     let output = OpenOptions::new().create(true).append(true).open(&log);
     let output = output.and_then(|file| Ok((file.try_clone()?, file)));
@@ -114,7 +119,8 @@ pub(crate) fn cgroup_roots() -> Vec<PathBuf> {
         return vec![root.to_owned()];
     }
     let entries = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
-    let real: BTreeSet<PathBuf> = entries.filter_map(|path| path.canonicalize().ok()).filter(|path| path.is_dir()).collect();
+    let real: BTreeSet<PathBuf> =
+        entries.filter_map(|path| path.canonicalize().ok()).filter(|path| path.is_dir()).collect();
     real.into_iter().collect()
 }
 
@@ -127,7 +133,9 @@ pub(crate) fn contained(place: &Place) -> Vec<u32> {
             let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
             found.extend(processes.lines().filter_map(|line| line.parse::<u32>().ok()));
             let below = fs::read_dir(&directory).into_iter().flatten().flatten();
-            left.extend(below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()));
+            left.extend(
+                below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()),
+            );
         }
     }
     found.into_iter().collect()

@@ -45,7 +45,10 @@ impl ApiServer<'_> {
             format!("--secure-port={}", self.port),
             format!("--bind-address={}", self.address),
             // The server does not take loopback for an address that others could use.
-            format!("--advertise-address={}", if self.address.is_loopback() { "192.0.2.1".to_owned() } else { self.address.to_string() }),
+            format!(
+                "--advertise-address={}",
+                if self.address.is_loopback() { "192.0.2.1".to_owned() } else { self.address.to_string() }
+            ),
             format!("--tls-cert-file={}", file("api-server.crt")),
             format!("--tls-private-key-file={}", file("api-server.key")),
             format!("--client-ca-file={}", file("ca.crt")),
@@ -100,7 +103,8 @@ pub(crate) fn controller_manager(kubeconfig: &Path, certificates: &Path, pods: O
     ]);
     match pods {
         Some(pods) => arguments.extend([format!("--cluster-cidr={pods}"), "--allocate-node-cidrs=true".to_owned()]),
-        None => arguments.extend(words(&["--secure-port=0", "--controllers=*,-node-ipam-controller,-node-route-controller"])),
+        None => arguments
+            .extend(words(&["--secure-port=0", "--controllers=*,-node-ipam-controller,-node-route-controller"])),
     }
     arguments
 }

@@ -45,12 +45,18 @@ pub(crate) fn output(command: &mut Command, input: Option<&str>) -> anyhow::Resu
 }
 
 /// Asks until there is an answer; the last refusal is in the error.
-pub(crate) fn eventually<T>(what: &str, longest: Duration, mut ask: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+pub(crate) fn eventually<T>(
+    what: &str,
+    longest: Duration,
+    mut ask: impl FnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let begun = Instant::now();
     loop {
         match ask() {
             Ok(answer) => return Ok(answer),
-            Err(error) if begun.elapsed() > longest => return Err(error.context(format!("no {what} within {longest:?}"))),
+            Err(error) if begun.elapsed() > longest => {
+                return Err(error.context(format!("no {what} within {longest:?}")));
+            }
             Err(_) => std::thread::sleep(LOOK_EVERY),
         }
     }
@@ -68,10 +74,6 @@ impl Namespace {
 
     pub(crate) fn apply(&self, manifest: &str) -> anyhow::Result<String> {
         output(kubectl().args(["--namespace", &self.name, "apply", "--filename", "-"]), Some(manifest))
-    }
-
-    pub(crate) fn apply_files(&self, path: &Path) -> anyhow::Result<String> {
-        output(kubectl().args(["--namespace", &self.name, "apply", "--filename"]).arg(path), None)
     }
 
     /// An object, or a list of them.
@@ -100,15 +102,6 @@ impl Namespace {
             let (status, reason, message) = self.condition(object, "Ready")?;
             anyhow::ensure!(status == "True", "{object}: Ready={status}, {reason}: {message}");
             Ok(())
-        })
-    }
-
-    /// Waits until a condition has a reason; returns its message.
-    pub(crate) fn await_reason(&self, object: &str, kind: &str, wanted: &str, longest: Duration) -> anyhow::Result<String> {
-        eventually(&format!("{kind} of {object} with reason {wanted}"), longest, || {
-            let (status, reason, message) = self.condition(object, kind)?;
-            anyhow::ensure!(reason == wanted, "{object}: {kind}={status}, {reason}: {message}");
-            Ok(message)
         })
     }
 
@@ -159,7 +152,11 @@ impl Namespace {
 }
 
 /// Runs a test in a namespace of its own, and removes it afterwards. What a test that fails leaves behind is collected first.
-pub(crate) fn test(name: &str, labels: &[&str], body: impl FnOnce(&Namespace) -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub(crate) fn test(
+    name: &str,
+    labels: &[&str],
+    body: impl FnOnce(&Namespace) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     if !is_enabled() {
         return Ok(());

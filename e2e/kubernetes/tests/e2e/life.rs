@@ -62,7 +62,14 @@ fn an_operator_of_one_namespace_has_rights_there_alone() -> anyhow::Result<()> {
         let own = format!("namespaces={{{}}}", namespace.name);
         let done = site::install_with(site::NAMESPACE, &[&own]).and_then(|()| {
             let rights = crate::kube::output(
-                crate::kube::kubectl().args(["get", "clusterrolebindings", "--output", "name", "--selector", "app.kubernetes.io/instance=tandem"]),
+                crate::kube::kubectl().args([
+                    "get",
+                    "clusterrolebindings",
+                    "--output",
+                    "name",
+                    "--selector",
+                    "app.kubernetes.io/instance=tandem",
+                ]),
                 None,
             )?;
             ensure!(rights.is_empty(), "it has rights on the whole cluster: {rights}");

@@ -51,9 +51,19 @@ pub(crate) fn values() -> Vec<String> {
 
 /// Installs the charts, or upgrades to them, with more values.
 pub(crate) fn install_with(namespace: &str, more: &[&str]) -> anyhow::Result<()> {
-    helm(&["upgrade", "--install", "tandem-crds", "charts/tandem-crds", "--namespace", NAMESPACE, "--create-namespace", "--wait"])?;
+    helm(&[
+        "upgrade",
+        "--install",
+        "tandem-crds",
+        "charts/tandem-crds",
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+        "--wait",
+    ])?;
     let values = values();
-    let mut arguments = vec!["upgrade", "--install", "tandem", "charts/tandem", "--namespace", namespace, "--create-namespace"];
+    let mut arguments =
+        vec!["upgrade", "--install", "tandem", "charts/tandem", "--namespace", namespace, "--create-namespace"];
     arguments.extend(["--wait", "--timeout", HELM_WITHIN]);
     for value in values.iter().map(String::as_str).chain(more.iter().copied()) {
         arguments.extend(["--set", value]);
