@@ -1,6 +1,6 @@
 # The commands of this repository. `make help` lists them.
 
-.PHONY: help demo test charts soak tikv tikv-down lint fmt bench bench-tikv instructions docs generate
+.PHONY: help demo test charts e2e cluster cluster-down soak tikv tikv-down lint fmt bench bench-tikv instructions docs generate
 .DEFAULT_GOAL := help
 
 help: ## Lists the commands.
@@ -15,6 +15,15 @@ demo: ## Runs the orders application: real purchases, a kill in the middle, ever
 
 test: ## Runs all tests.
 	cargo test --workspace --no-fail-fast
+
+e2e: ## Runs the tests on a real Kubernetes node (needs root, Go, Debian packages; 25 minutes the first time). KUBECONFIG=...: on that cluster.
+	@ci/e2e.sh $(TESTS)
+
+cluster: ## Starts a Kubernetes node in the background, and says what to do next.
+	@cargo run --quiet -p tandem-e2e-kubernetes -- up
+
+cluster-down: ## Ends it.
+	@cargo run --quiet -p tandem-e2e-kubernetes -- down
 
 charts: ## Checks the Helm charts and the samples for GitOps (needs Helm and Go; says what it skipped).
 	@ci/charts.sh

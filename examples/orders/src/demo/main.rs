@@ -84,6 +84,9 @@ struct Options {
     /// Clients that send at the same time; 64 by default, 16 with a TiKV on the same machine
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     connections: Option<u16>,
+    /// Start nothing: send to runtimes that run already and hold no orders yet. `HTTP,ADMIN`: where one takes requests, and its admin port
+    #[arg(long, value_parser = addresses, conflicts_with_all = ["store", "tamper"])]
+    at: Vec<client::Addresses>,
     /// How many of the purchases become orders
     #[arg(long)]
     orders: Option<usize>,
@@ -96,6 +99,12 @@ struct Options {
     /// Change one thing after the fact so that this invariant is broken, to see that it would be noticed
     #[arg(long, value_name = "INVARIANT")]
     tamper: Option<Invariant>,
+}
+
+fn addresses(text: &str) -> Result<client::Addresses, &'static str> {
+    let (http, admin) = text.split_once(',').ok_or("not two URLs with a comma between them")?;
+    let trimmed = |url: &str| url.trim_end_matches('/').to_owned();
+    Ok(client::Addresses { http: trimmed(http), admin: trimmed(admin) })
 }
 
 #[tokio::main]
@@ -133,7 +142,7 @@ async fn run(options: &Options) -> anyhow::Result<bool> {
     let total = plan.orders.len();
     let (progress, ended) = watch::channel(0);
     let shown = tokio::spawn(show_progress(ended.clone(), total));
-    let kill_at = (!options.no_kill).then(|| kill_at(total, options.seed));
+    let kill_at = (!options.no_kill && options.at.is_empty()).then(|| kill_at(total, options.seed));
     let began = Instant::now();
     let sending = async {
         let done = drive::send_orders(&client, &plan, connections, &progress).await?;
@@ -172,6 +181,7 @@ fn print_verdict(evidence: &Evidence, options: &Options) -> bool {
     let (holds, sentence) = report::verdict(&checked);
     let (application, data) = (options.application.display(), options.data.display());
     match (holds, &options.store) {
+        (_, _) if !options.at.is_empty() => println!("{sentence}"),
         (true, _) => println!("{sentence}  Try it yourself:  tandem dev {application}"),
         (false, None) => {
             println!("{sentence}  The state is kept; look at it:  tandem dev {application} --data {data}/store");
@@ -195,6 +205,7 @@ fn prepare(options: &Options) -> anyhow::Result<Wanted> {
         tandem: options.tandem.clone(),
         store: options.store.clone(),
         runtimes: options.runtimes.into(),
+        at: options.at.clone(),
     })
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct Wanted {
     pub(crate) store: Option<String>,
     /// How many runtimes share a TiKV.
     pub(crate) runtimes: usize,
+    /// Runtimes that run already, in the place of any that would be started.
+    pub(crate) at: Vec<Addresses>,
 }
 
 /// What runs. Dropped, all of it is killed.
@@ -53,6 +55,8 @@ pub(crate) struct Site {
     setups: Vec<Setup>,
     runtimes: Vec<Running>,
     _workers: Vec<Child>,
+    /// Of runtimes that were not started here.
+    given: Vec<Addresses>,
     /// Where its state is, for people.
     pub(crate) store: String,
 }
@@ -60,7 +64,9 @@ pub(crate) struct Site {
 impl Site {
     /// Starts everything and waits until it takes requests.
     pub(crate) async fn start(wanted: &Wanted) -> anyhow::Result<Self> {
+        let given = wanted.at.clone();
         let (setups, workers, store) = match &wanted.store {
+            _ if !given.is_empty() => (Vec::new(), Vec::new(), "state wherever they keep it".to_owned()),
             None => {
                 let shown = format!("embedded store in {}", wanted.shown.display());
                 (vec![embedded(wanted)?], Vec::new(), shown)
@@ -78,12 +84,12 @@ impl Site {
         for setup in &setups {
             runtimes.push(Running::start(setup).await?);
         }
-        Ok(Self { setups, runtimes, _workers: workers, store })
+        Ok(Self { setups, runtimes, _workers: workers, given, store })
     }
 
     /// Where the runtimes listen.
     pub(crate) fn addresses(&self) -> Vec<Addresses> {
-        self.runtimes.iter().map(|running| running.addresses.clone()).collect()
+        self.runtimes.iter().map(|running| &running.addresses).chain(&self.given).cloned().collect()
     }
 
     /// Kills one of the runtimes and starts it again; which it was, and how long that took.
