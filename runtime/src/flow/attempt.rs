@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt;
@@ -103,6 +104,8 @@ pub(super) struct Attempt<'a, S: Store> {
     traces: Mutex<Traces>,
     /// An async lock, since a scan notes what it saw only once it has seen it.
     pub(super) reads: AsyncMutex<ReadSet>,
+    /// It came upon something that runtimes fight over, and that the flow did not ask for its turn on.
+    pub(super) lacks_turns: AtomicBool,
     /// Wakes those who wait for an instance whenever a call has ended, in the order they came.
     pub(super) ended: Notify,
 }
@@ -133,6 +136,7 @@ impl<'a, S: Store> Attempt<'a, S> {
             tree: Mutex::new(tree),
             traces: Mutex::default(),
             reads: AsyncMutex::default(),
+            lacks_turns: AtomicBool::new(false),
             ended: Notify::new(),
         }
     }
@@ -161,6 +165,11 @@ impl<'a, S: Store> Attempt<'a, S> {
     /// The calls so far.
     pub(super) fn traces(&self) -> Vec<CallTrace> {
         self.traced().of(&self.tree())
+    }
+
+    /// Whether the flow has to run again with turns that it did not know of.
+    pub(super) fn lacks_turns(&self) -> bool {
+        self.lacks_turns.load(Ordering::Relaxed)
     }
 
     /// What was read, and what was called.

@@ -1,5 +1,6 @@
 //! One call of a flow: waits for its instance, runs user code, does what user code asks for.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -159,8 +160,17 @@ impl<S: Store> Attempt<'_, S> {
 
     /// Takes the turn on an instance that is fought over, and then moves the view to the present, so that what the
     /// flows before it did is seen. A flow of isolation Snapshot keeps its one snapshot, so it would gain nothing.
+    ///
+    /// If several runtimes fight over it, the present of this one is not enough, and there may be more such on the way:
+    /// the attempt only finds out what the flow has to take in turn.
     async fn wait_if_contended(&self, instance: &Instance) -> Result<(), Broken> {
         let gains = self.isolation == Isolation::Serializable;
+        if gains && self.engine.turns.is_shared(instance, Instant::now()) {
+            if !self.held.has_asked(instance) {
+                self.lacks_turns.store(true, Ordering::Relaxed);
+            }
+            return Ok(());
+        }
         if !gains || !self.engine.turns.is_contended(instance, Instant::now()) {
             return Ok(());
         }
