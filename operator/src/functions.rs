@@ -3,7 +3,6 @@
 //! dereference ([`reconcile`]) → validate ([`validate`]) → build ([`build`]) → apply → prune → status ([`status`])
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use tandem_crds::resources::status::RevisionStatus;
 
@@ -22,9 +21,6 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 pub mod validate;
-
-/// How often a rollout is looked at while it moves: pods' reports wake it up, too.
-const ROLLOUT_PERIOD: Duration = Duration::from_secs(1);
 
 /// Brings the workers and the status of a function to what its spec says.
 pub async fn reconcile(context: &Context, key: &ObjectKey) -> Result<Outcome, Error> {
@@ -73,10 +69,11 @@ pub async fn reconcile(context: &Context, key: &ObjectKey) -> Result<Outcome, Er
     if revisions != known {
         context.touch_graph(&key.namespace);
     }
-    let is_moving = revisions.iter().any(|one| revision::is_moving(one.state));
+    let rollout = graph.accepted.functions.get(&key.name).and_then(|spec| spec.rollout.as_ref());
+    let next = rollout::next_look(&revisions, rollout, now).unwrap_or_else(resync::pause);
     context.rollouts.lock().insert(key.clone(), revisions);
     applied?;
-    Ok(Outcome::After(if is_moving { ROLLOUT_PERIOD } else { resync::pause() }))
+    Ok(Outcome::After(next))
 }
 
 fn facts<'a>(valid: &'a validate::Valid, observed: &'a status::Observed<'_>) -> rollout::Facts<'a> {

@@ -55,8 +55,8 @@ fn page_of_metrics_is_up_to_date() {
     let help = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
     let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
     for (name, help) in help {
-        let (_, type_) = types.iter().find(|(known, _)| *known == name).unwrap();
-        writeln!(page, "| `{name}` | {type_} | {help} |").unwrap();
+        let (_, found) = types.iter().find(|(known, _)| *known == name).unwrap();
+        writeln!(page, "| `{name}` | {found} | {help} |").unwrap();
     }
     compare("operator-metrics.md", &page);
 }

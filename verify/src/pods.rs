@@ -44,7 +44,7 @@ pub mod plan;
 /// Sets what chance decides in the world apart from what it decides in the plan.
 const WORLD: u64 = 1 << 44;
 /// How long a world may take at most. One that takes longer is stuck.
-const WORLD_MAX: Duration = Duration::from_mins(60);
+const WORLD_MAX: Duration = Duration::from_hours(1);
 
 /// What happened in a world.
 #[derive(Clone, Debug, Default, serde::Serialize)]

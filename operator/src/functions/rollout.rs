@@ -17,6 +17,9 @@ const WHOLE: i32 = 100;
 /// longer is run again.
 const DRAIN_MS: i64 = 30_000;
 
+/// Shortest pause until a rollout is looked at again.
+const LOOK_MS_MIN: i64 = 500;
+
 /// What decides.
 pub struct Facts<'a> {
     /// The function.
@@ -174,6 +177,18 @@ fn balance(list: &mut [RevisionStatus], target: &str, active: Option<&str>, now:
             one.weight = WHOLE;
         }
     }
+}
+
+/// How long until time alone changes something; nothing if only reports can.
+pub fn next_look(list: &[RevisionStatus], rollout: Option<&Rollout>, now: Timestamp) -> Option<std::time::Duration> {
+    let step_ms = rollout.cloned().unwrap_or_default().step_duration.milliseconds().unwrap_or_default();
+    let lasts_ms = |one: &RevisionStatus| match one.state {
+        RevisionState::Ramping => Some(i64::try_from(step_ms).unwrap_or(i64::MAX)),
+        RevisionState::Draining => Some(DRAIN_MS),
+        RevisionState::Starting | RevisionState::Active | RevisionState::Failed => None,
+    };
+    let left_ms = list.iter().filter_map(|one| Some(lasts_ms(one)?.saturating_sub(age_ms(one, now)).max(LOOK_MS_MIN))).min()?;
+    Some(std::time::Duration::from_millis(u64::try_from(left_ms).unwrap_or_default()))
 }
 
 /// Without those that have drained.
