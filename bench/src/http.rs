@@ -13,6 +13,8 @@ use crate::workload::Operation;
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// As the runtime writes it when user code said no.
 const REJECTED: &[u8] = b"tandem-outcome: REJECTED";
+/// As it writes it when others were faster each time.
+const GAVE_UP: &[u8] = b"tandem-outcome: CONFLICT";
 const HEAD_END: &[u8] = b"\r\n\r\n";
 /// Largest answer that is expected, and more.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -31,7 +33,8 @@ pub(crate) struct Client {
 #[derive(Debug, PartialEq, Eq)]
 struct Answer {
     status: u16,
-    rejected: bool,
+    /// What was not applied says why.
+    outcome: Option<Ended>,
     /// Bytes of head and body.
     bytes: usize,
 }
@@ -57,9 +60,9 @@ impl Client {
         }
         self.stream.write_all(&self.request).await?;
         let answer = self.answer().await?;
-        match (answer.status, answer.rejected) {
+        match (answer.status, answer.outcome) {
             (OK, _) => Ok(Ended::Committed),
-            (CONFLICT, true) => Ok(Ended::Rejected),
+            (CONFLICT, Some(outcome)) => Ok(outcome),
             (status, _) => {
                 let text = String::from_utf8_lossy(&self.answer[..answer.bytes]);
                 anyhow::bail!("{path} was answered {status}: {text}")
@@ -92,17 +95,21 @@ fn parse(received: &[u8]) -> anyhow::Result<Option<Answer>> {
     let status = head.get(STATUS_AT).and_then(number).and_then(|status| u16::try_from(status).ok());
     let status = status.context("an answer without a status")?;
     let mut length = None;
-    let mut rejected = false;
+    let mut outcome = None;
     for line in head.split(|byte| *byte == b'\n') {
         if let Some((name, value)) = line.split_at_checked("content-length:".len())
             && name.eq_ignore_ascii_case(b"content-length:")
         {
             length = number(value);
         }
-        rejected |= line.starts_with(REJECTED);
+        for (begin, meaning) in [(REJECTED, Ended::Rejected), (GAVE_UP, Ended::GaveUp)] {
+            if line.starts_with(begin) {
+                outcome = Some(meaning);
+            }
+        }
     }
     let length = length.context("an answer without a length")?;
-    Ok(Some(Answer { status, rejected, bytes: body_at + length }))
+    Ok(Some(Answer { status, outcome, bytes: body_at + length }))
 }
 
 #[cfg(test)]
@@ -114,7 +121,7 @@ mod tests {
         let text = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n17";
         assert_eq!(parse(&text[..40]).unwrap(), None);
         let answer = parse(text).unwrap().unwrap();
-        assert_eq!(answer, Answer { status: 200, rejected: false, bytes: text.len() });
+        assert_eq!(answer, Answer { status: 200, outcome: None, bytes: text.len() });
         // The head alone says how much is to come.
         assert_eq!(parse(&text[..text.len() - 2]).unwrap().unwrap().bytes, text.len());
     }
@@ -125,8 +132,9 @@ mod tests {
             let text = format!("HTTP/1.1 409 Conflict\r\ntandem-outcome: {outcome}\r\ncontent-length: 0\r\n\r\n");
             parse(text.as_bytes()).unwrap().unwrap()
         };
-        assert!(with("REJECTED").rejected);
-        assert!(!with("CONFLICT").rejected);
+        assert_eq!(with("REJECTED").outcome, Some(Ended::Rejected));
+        assert_eq!(with("CONFLICT").outcome, Some(Ended::GaveUp));
+        assert_eq!(with("CANCELLED").outcome, None);
     }
 
     #[test]

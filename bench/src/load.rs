@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::random;
 use crate::system::{Client, Connector};
-use crate::tally::Tally;
+use crate::tally::{Ended, Tally};
 use crate::workload::{Generator, Workload};
 
 /// Requests are made, not counted.
@@ -52,17 +52,20 @@ pub(crate) struct Load {
 pub(crate) struct Loaded {
     /// In nanoseconds, of the requests that were counted. From when they were due, if that was fixed before.
     pub(crate) latencies: Histogram<u64>,
+    /// Requests that were given up while others were counted, and made again.
+    pub(crate) gave_up: u64,
     /// All requests, counted or not.
     pub(crate) tally: Tally,
 }
 
 impl Loaded {
     fn new() -> anyhow::Result<Self> {
-        Ok(Self { latencies: Histogram::new(DIGITS)?, tally: Tally::default() })
+        Ok(Self { latencies: Histogram::new(DIGITS)?, gave_up: 0, tally: Tally::default() })
     }
 
     fn merge(&mut self, other: Self) -> anyhow::Result<()> {
         self.latencies.add(other.latencies)?;
+        self.gave_up += other.gave_up;
         self.tally.merge(other.tally);
         Ok(())
     }
@@ -171,7 +174,14 @@ async fn ask(
                 None => break,
             },
         };
-        let ended = client.request(&id, &operation).await.with_context(|| format!("request {id}"))?;
+        let mut ended = client.request(&id, &operation).await.with_context(|| format!("request {id}"))?;
+        while ended == Ended::GaveUp {
+            // It has an outcome, so it is asked for again by another name. Its client has waited all the time.
+            loaded.tally.add(&operation, ended);
+            loaded.gave_up += u64::from(phase.load(Ordering::Relaxed) == MEASURE);
+            let id = generator.next_id();
+            ended = client.request(&id, &operation).await.with_context(|| format!("request {id}"))?;
+        }
         if phase.load(Ordering::Relaxed) == MEASURE {
             loaded.latencies.record(u64::try_from(began.elapsed().as_nanos())?)?;
         }

@@ -111,6 +111,9 @@ pub(crate) fn measure(
     for (name, memory) in [("memory_at_rest_mib", at_rest), ("memory_mib", loaded_memory)] {
         figures.extend(memory.into_iter().map(|(role, bytes)| (format!("{name}.{role}"), mib(bytes))));
     }
+    if loaded.gave_up > 0 {
+        figures.insert("gave_up".to_owned(), per_request(loaded.gave_up, &loaded.latencies));
+    }
     if let Some(restart) = restart {
         figures.insert(RESTART.to_owned(), restart.as_secs_f64());
     }
@@ -142,6 +145,11 @@ fn restart(
     let Some((took, ended)) = running.restart(&id, &operation)? else { return Ok(None) };
     tally.add(&operation, ended);
     Ok(Some(took))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of one run are far below 2^52")]
+fn per_request(count: u64, requests: &hdrhistogram::Histogram<u64>) -> f64 {
+    count as f64 / requests.len() as f64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "memory is far below 2^52 bytes")]

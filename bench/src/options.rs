@@ -27,6 +27,9 @@ pub(crate) struct Options {
     /// Counters of B1 and T1, instead of as many as usual.
     #[arg(long)]
     pub(crate) keys: Option<u32>,
+    /// Regions that the slots of each installation are cut into, on test stores.
+    #[arg(long, default_value_t = tandem_e2e_tikv::slots::REGIONS)]
+    pub(crate) regions: u16,
     /// Only variants whose name contains this.
     #[arg(long)]
     pub(crate) only: Option<String>,

@@ -10,7 +10,7 @@ use tandem_store::keys::{self, Layout, RowKey};
 use tandem_store::{Commit, CommitResult, Snapshot, Store, rows};
 
 use crate::padded::Padded;
-use crate::tally::{Stored, Tally};
+use crate::tally::{Ended, Stored, Tally};
 use crate::workload::{Cell, Family, ORDER, Operation, Workload};
 
 /// The one state of every function here.
@@ -145,20 +145,24 @@ impl Rows {
             }
         }
         for (_, value) in snapshot.scan(&self.layout.requests(slot), usize::MAX, false).await? {
-            let counter = if Self::is_committed(&value)? { &mut stored.committed } else { &mut stored.rejected };
-            *counter += 1;
+            *match Self::ended(&value)? {
+                Ended::Committed => &mut stored.committed,
+                Ended::Rejected => &mut stored.rejected,
+                Ended::GaveUp => &mut stored.gave_up,
+            } += 1;
         }
         Ok(stored)
     }
 
-    /// Whether a record says that its request was applied.
-    pub(crate) fn is_committed(record: &[u8]) -> anyhow::Result<bool> {
+    /// What a record says about its request.
+    pub(crate) fn ended(record: &[u8]) -> anyhow::Result<Ended> {
         match record.first() {
-            Some(&COMMITTED) => Ok(true),
-            Some(&REJECTED) => Ok(false),
+            Some(&COMMITTED) => Ok(Ended::Committed),
+            Some(&REJECTED) => Ok(Ended::Rejected),
             _ => match rows::decode_record(record)?.outcome {
-                Outcome::Committed => Ok(true),
-                Outcome::Rejected => Ok(false),
+                Outcome::Committed => Ok(Ended::Committed),
+                Outcome::Rejected => Ok(Ended::Rejected),
+                Outcome::Conflict => Ok(Ended::GaveUp),
                 other => anyhow::bail!("a request ended with {other}"),
             },
         }

@@ -41,6 +41,7 @@ pub(crate) fn run(benchmarks: &[Benchmark], options: &Options) -> anyhow::Result
     }
     if has_stores {
         conditions.insert("stores".to_owned(), stores::described());
+        conditions.insert("regions of each installation".to_owned(), options.regions.to_string());
     }
     let mut suite = Suite { options, cluster, has_stores, results: Results { conditions, ..Results::default() } };
     for benchmark in benchmarks {
@@ -88,7 +89,8 @@ impl Suite<'_> {
         for round in 1..=self.options.rounds {
             // Each round has stores that are new, and a place in them for each system.
             let on_tikv = case.systems.iter().any(|system| system.is_on_tikv());
-            let stores = if on_tikv { Some(Stores::start(&self.options.directory)?) } else { None };
+            let stores =
+                if on_tikv { Some(Stores::start(&self.options.directory, self.options.regions)?) } else { None };
             let mut order: Vec<usize> = (0..case.systems.len()).collect();
             if on_tikv {
                 // Those who come later share the stores with the data of others; it is not always the same who does.

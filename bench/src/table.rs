@@ -6,7 +6,7 @@ use crate::targets::Figure;
 /// A column: its title, the figure it shows, how many digits behind the point.
 type Column = (&'static str, &'static str, usize);
 
-const COLUMNS: [Column; 21] = [
+const COLUMNS: [Column; 22] = [
     ("p50 ms", "p50_ms", 2),
     ("p90 ms", "p90_ms", 2),
     ("p99 ms", "p99_ms", 2),
@@ -23,6 +23,7 @@ const COLUMNS: [Column; 21] = [
     ("syncs", "syncs", 3),
     ("attempts", "attempts", 2),
     ("conflicts", "conflicts", 2),
+    ("given up", "gave_up", 3),
     ("MiB of runtime", "memory_mib.runtime", 0),
     ("MiB of stores", "memory_mib.store", 0),
     ("MiB before", "memory_at_rest_mib.runtime", 0),

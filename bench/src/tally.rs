@@ -9,8 +9,10 @@ use crate::workload::{Cell, Family, Operation};
 pub(crate) enum Ended {
     /// All of it was applied.
     Committed,
-    /// Nothing of it was.
+    /// Nothing of it was, since user code said no.
     Rejected,
+    /// Nothing of it was, since others were faster each time. Whoever asked asks again.
+    GaveUp,
 }
 
 /// All that clients were told.
@@ -18,6 +20,7 @@ pub(crate) enum Ended {
 pub(crate) struct Tally {
     committed: u64,
     rejected: u64,
+    gave_up: u64,
     orders: u64,
     order_total: u64,
     deltas: HashMap<Cell, i64>,
@@ -36,6 +39,8 @@ pub(crate) struct Stored {
     pub(crate) committed: u64,
     /// Request records that say so.
     pub(crate) rejected: u64,
+    /// Request records that say so.
+    pub(crate) gave_up: u64,
 }
 
 impl Stored {
@@ -46,17 +51,18 @@ impl Stored {
         self.order_total += other.order_total;
         self.committed += other.committed;
         self.rejected += other.rejected;
+        self.gave_up += other.gave_up;
     }
 }
 
 impl Tally {
     /// A client was told this.
     pub(crate) fn add(&mut self, operation: &Operation, ended: Ended) {
-        if ended == Ended::Rejected {
-            self.rejected += 1;
-            return;
+        match ended {
+            Ended::Committed => self.committed += 1,
+            Ended::Rejected => return self.rejected += 1,
+            Ended::GaveUp => return self.gave_up += 1,
         }
-        self.committed += 1;
         for change in &operation.changes {
             *self.deltas.entry(change.cell).or_default() += change.by;
         }
@@ -70,6 +76,7 @@ impl Tally {
     pub(crate) fn merge(&mut self, other: Self) {
         self.committed += other.committed;
         self.rejected += other.rejected;
+        self.gave_up += other.gave_up;
         self.orders += other.orders;
         self.order_total += other.order_total;
         for (cell, by) in other.deltas {
@@ -82,6 +89,7 @@ impl Tally {
         for (what, acknowledged, found) in [
             ("records of committed requests", self.committed, stored.committed),
             ("records of rejected requests", self.rejected, stored.rejected),
+            ("records of requests that were given up", self.gave_up, stored.gave_up),
             ("orders", self.orders, stored.orders),
             ("total of all orders", self.order_total, stored.order_total),
         ] {
@@ -147,6 +155,14 @@ mod tests {
         assert!(verdict(&told(3), |stored| stored.orders = 1).unwrap_err().contains("orders"));
         let gone = verdict(&told(3), |stored| stored.numbers.clear()).unwrap_err();
         assert!(gone.contains("0 instances stored"), "{gone}");
+    }
+
+    #[test]
+    fn what_was_given_up_is_counted_and_changes_nothing() {
+        let mut tally = told(3);
+        tally.add(&operation(), Ended::GaveUp);
+        assert!(verdict(&tally, |_| {}).unwrap_err().contains("given up"));
+        verdict(&tally, |stored| stored.gave_up = 1).unwrap();
     }
 
     #[test]

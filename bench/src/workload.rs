@@ -230,8 +230,7 @@ pub(crate) struct Generator {
 impl Generator {
     /// The next request, and an id that no other has.
     pub(crate) fn next(&mut self) -> (String, Operation) {
-        self.number += 1;
-        let id = format!("{:08x}-bead-4000-8000-{:012x}", self.client, self.number);
+        let id = self.next_id();
         let operation = match self.workload {
             Workload::Counter { keys, functions, .. } => self.add(keys, functions),
             Workload::Transfer { accounts, .. } => self.transfer(accounts),
@@ -240,6 +239,12 @@ impl Generator {
             Workload::Checkout { skewed } => self.checkout(skewed),
         };
         (id, operation)
+    }
+
+    /// An id that no other request has.
+    pub(crate) fn next_id(&mut self) -> String {
+        self.number += 1;
+        format!("{:08x}-bead-4000-8000-{:012x}", self.client, self.number)
     }
 
     fn popular(&mut self, items: u32) -> u32 {

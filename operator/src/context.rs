@@ -15,6 +15,7 @@ use crate::kubeapi::{Error, Writer};
 use crate::metrics::Metrics;
 use crate::pods::Link;
 use crate::queue::Queue;
+use crate::world::children::owner_of;
 use crate::world::{Shared, World};
 
 /// Shortest pause before a namespace is compiled again: changes that come together are compiled together.
@@ -145,9 +146,12 @@ impl Context {
         if let Some(live) = live
             && *live.digest == *child.digest()
             && live.marks == child.marks()
-            && !(live.is_foreign && !self.is_settled(owner, child, &live.contents))
+            && (!live.is_foreign || self.is_settled(owner, child, &live.contents))
         {
             return Ok(());
+        }
+        if live.is_none() && owner.kind != Kind::Function {
+            self.check_free(owner, child).await?;
         }
         self.metrics.write(child.kind.kind(), "apply");
         let applied = self.writer.apply(&owner.namespace, child, live.is_some()).await?;
@@ -157,6 +161,18 @@ impl Context {
         }
         self.world.children.remember(owner, child.kind, &child.name, applied);
         Ok(())
+    }
+
+    /// A child that is not known may have the name of somebody else's object, which must not be taken over. Names of a function's
+    /// children hold a digest, so that they need no look.
+    async fn check_free(&self, owner: &ObjectKey, child: &Child) -> Result<(), Error> {
+        let found = self.writer.read(child.kind, &owner.namespace, &child.name).await?;
+        if found.is_none_or(|found| owner_of(&found).as_ref() == Some(owner)) {
+            return Ok(());
+        }
+        let kind = child.kind.kind();
+        let message = format!("there is a {kind} of that name, which belongs to somebody else");
+        Err(Error::Taken { call: format!("apply {kind} {}", child.name), message })
     }
 
     /// Whether others have written to a child, and it was applied over that already.

@@ -40,8 +40,13 @@ fn container(container: &ContainerView) -> Option<Finding> {
     let message = container.message.as_deref().unwrap_or_default();
     let name = &container.name;
     match waiting {
-        "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" | "ErrImageNeverPull" | "RegistryUnavailable"
-        | "ImageInspectError" | "SignatureValidationFailed" => {
+        "ImagePullBackOff"
+        | "ErrImagePull"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "RegistryUnavailable"
+        | "ImageInspectError"
+        | "SignatureValidationFailed" => {
             // The node alternates between the error and the pause after it: the words of both are left out.
             Some(Finding::new(&reasons::IMAGE_UNAVAILABLE, format!("the image of container {name} cannot be got")))
         }

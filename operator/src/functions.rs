@@ -117,8 +117,9 @@ async fn without_runtime(
 
 /// Children of revisions that are alive beside the one that the spec asks for: they stay as they are.
 fn kept(function: &str, revisions: &[RevisionStatus]) -> BTreeSet<(ChildKind, String)> {
-    BTreeSet::from_iter(revisions.iter().filter(|one| revision::is_alive(one.state)).flat_map(|one| {
+    let alive = revisions.iter().filter(|one| revision::is_alive(one.state)).flat_map(|one| {
         let name = revision::child_name(function, &one.revision);
         [(ChildKind::Deployment, name.clone()), (ChildKind::Service, name)]
-    }))
+    });
+    alive.collect()
 }

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions,
+};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tandem_crds::resources::{API_VERSION, GROUP, Kind, VERSION};
@@ -179,13 +181,22 @@ impl Writer {
     }
 
     /// Why the controller of a workload cannot make pods: what its last event says. A StatefulSet says it nowhere else.
-    pub async fn creation_failure(&self, kind: ChildKind, namespace: &str, name: &str) -> Result<Option<String>, Error> {
+    pub async fn creation_failure(
+        &self,
+        kind: ChildKind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<String>, Error> {
         let call = format!("list the events of {} {name}", kind.kind());
         let fields = format!("regarding.kind={},regarding.name={name},reason=FailedCreate", kind.kind());
         let api = self.api(&events(), namespace);
         let found = timed(call, api.list(&ListParams::default().fields(&fields).limit(EVENTS_MAX))).await?;
         let time = |event: &DynamicObject| {
-            let times = [&event.data["series"]["lastObservedTime"], &event.data["deprecatedLastTimestamp"], &event.data["eventTime"]];
+            let times = [
+                &event.data["series"]["lastObservedTime"],
+                &event.data["deprecatedLastTimestamp"],
+                &event.data["eventTime"],
+            ];
             times.into_iter().find_map(|time| time.as_str()).unwrap_or_default().to_owned()
         };
         let last = found.items.into_iter().max_by_key(time);

@@ -13,6 +13,7 @@
 //! | [`queue`], [`controller`] | what is to be done, and who does it |
 //! | [`graph`] | all resources of a namespace, compiled together |
 //! | [`runtimes`], [`functions`], [`routes`], [`egresses`] | one folder a kind: dereference, validate, build, apply, prune, status |
+//! | [`admission`] | what is said before resources are let in |
 //! | [`pods`] | talks to runtime pods |
 //! | [`diagnosis`] | why pods do not become ready |
 //! | [`kubeapi`] | the only writer |
@@ -22,6 +23,7 @@
 //!
 //! **Invariant:** builders and statuses are pure; only [`kubeapi`] writes to the cluster; nothing depends on why it was called.
 
+pub mod admission;
 pub mod child;
 pub mod conditions;
 pub mod context;

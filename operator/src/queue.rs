@@ -15,7 +15,7 @@ use crate::key::Key;
 /// First pause after a failure.
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 /// Longest pause after failures.
-const BACKOFF_MAX: Duration = Duration::from_secs(300);
+const BACKOFF_MAX: Duration = Duration::from_mins(5);
 /// After so many failures the pause grows no more; it is at its maximum before.
 const DOUBLINGS_MAX: u32 = 10;
 
@@ -211,7 +211,7 @@ mod tests {
         queue.done(key("a"), Outcome::Done);
         assert_eq!(soon(&queue).await, Some(key("a")), "what came while it ran is not lost");
         queue.done(key("a"), Outcome::Done);
-        assert!(queue.is_quiet(Duration::from_secs(3_600)));
+        assert!(queue.is_quiet(Duration::from_hours(1)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -223,7 +223,7 @@ mod tests {
         let start = Instant::now();
         assert_eq!(queue.next().await, key("a"));
         assert_eq!(start.elapsed().as_secs(), 3);
-        queue.done(key("a"), Outcome::After(Duration::from_secs(60)));
+        queue.done(key("a"), Outcome::After(Duration::from_mins(1)));
         queue.add(key("a"));
         assert_eq!(soon(&queue).await, Some(key("a")));
     }

@@ -47,7 +47,7 @@ pub async fn reconcile(context: &Context, key: &ObjectKey) -> Result<Outcome, Er
         Err(finding) => (Ok(()), Some(finding.clone())),
         Ok(valid) => {
             let applied = context.apply(key, &build::build(&owner, valid), &BTreeSet::new()).await;
-            let finding = applied.as_ref().err().map(|error| failure::finding(error));
+            let finding = applied.as_ref().err().map(failure::finding);
             (applied, finding)
         }
     };
@@ -57,9 +57,8 @@ pub async fn reconcile(context: &Context, key: &ObjectKey) -> Result<Outcome, Er
     }
     write_status(context, key, &held, &graph, finding).await?;
     applied?;
-    let is_settled = context.world.children.of(key).values().all(|live| {
-        live.workload.as_ref().is_none_or(Workload::is_settled)
-    });
+    let is_settled =
+        context.world.children.of(key).values().all(|live| live.workload.as_ref().is_none_or(Workload::is_settled));
     Ok(Outcome::After(if is_settled { resync::pause() } else { UNSETTLED_PERIOD }))
 }
 

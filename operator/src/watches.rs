@@ -231,9 +231,10 @@ async fn run(context: &Arc<Context>, watch: &Watch, gates: &Gates) {
 /// What is missing, for people.
 fn explain(error: &watcher::Error) -> String {
     let inner = match error {
-        watcher::Error::InitialListFailed(inner) | watcher::Error::WatchStartFailed(inner) => inner,
+        watcher::Error::InitialListFailed(inner)
+        | watcher::Error::WatchStartFailed(inner)
+        | watcher::Error::WatchFailed(inner) => inner,
         watcher::Error::WatchError(status) => return status.message.clone(),
-        watcher::Error::WatchFailed(inner) => inner,
         watcher::Error::NoResourceVersion => return "the API server gives no resource version".to_owned(),
     };
     match inner {

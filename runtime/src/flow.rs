@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tandem_model::flow::{Overlay, Tree};
-use tandem_model::ids::{FlowId, Instance, Payload};
+use tandem_model::ids::{Instance, Payload};
 use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::outcome::{CallTrace, Cause, FlowRecord, Outcome};
 use tandem_model::request::{Origin, Request};
@@ -28,12 +28,14 @@ use crate::turns::{Held, Place};
 
 use ahead::RunAhead;
 use attempt::{Attempt, Broken, End};
+pub(crate) use opened::Opened;
 
 mod ahead;
 mod attempt;
 mod call;
 mod effects;
 mod lanes;
+mod opened;
 mod order;
 mod reads;
 mod trace;
@@ -75,25 +77,6 @@ pub(crate) struct Flow<S: Store> {
     pub(crate) opened: Option<Opened<S>>,
     /// An attempt of it was sealed: its record may have come into the store, even if that was not told.
     pub(crate) was_sealed: AtomicBool,
-}
-
-/// A view, and what it shows of a flow's record. The record's absence is part of what the flow read.
-pub(crate) struct Opened<S: Store> {
-    view: View<S>,
-    row: bytes::Bytes,
-    pub(crate) record: Seen,
-}
-
-impl<S: Store> Opened<S> {
-    /// A view of everything that was sealed before this call.
-    pub(crate) async fn of(engine: &Engine<S>, flow: FlowId) -> Result<Self, tandem_store::Error> {
-        let row = engine.layout.request(flow);
-        let view = engine.partition.view().await?;
-        let seen = view.read(std::slice::from_ref(&row)).await?;
-        let missing = || tandem_store::Error::Unavailable("the store gave no answer".to_owned());
-        let record = seen.into_iter().next().ok_or_else(missing)?;
-        Ok(Self { view, row, record })
-    }
 }
 
 /// What there is already when the first attempt begins.
@@ -387,7 +370,7 @@ impl<S: Store> Flow<S> {
             return Ok(Opened { view, row: self.engine.layout.request(self.request.flow), record });
         }
         let was_sealed = self.was_sealed.load(Ordering::Relaxed);
-        let opened = Opened::of(&self.engine, self.request.flow).await.map_err(refused)?;
+        let opened = Opened::of(&self.engine, &self.request).await.map_err(refused)?;
         let Some(bytes) = &opened.record.value else { return Ok(opened) };
         let record = rows::decode_record(bytes).map_err(refused)?;
         // Our own earlier attempt is in the store only if its commit was undetermined and then decided. Anything
@@ -405,7 +388,8 @@ impl<S: Store> Flow<S> {
         }
         // What is not durable yet is no snapshot of the store: another process may commit in between. Whoever has seen
         // such a thing has all of its reads validated.
-        let is_snapshot = !self.engine.partition.is_shared() || reads.are_durable();
+        let is_snapshot =
+            !self.engine.partition.is_shared() || reads.are_durable() || !works(Mechanism::SnapshotDurable);
         let written: Vec<bytes::Bytes> = overlay.rows.keys().cloned().collect();
         let unseen: Vec<bytes::Bytes> = written.iter().filter(|row| reads.get(row).is_none()).cloned().collect();
         let seen = view.read(&unseen).await.map_err(|error| Step::Refused(error.to_string()))?;
@@ -428,6 +412,9 @@ impl<S: Store> Flow<S> {
                 Ok(()) => writes.push((row.clone(), None)),
                 Err(step) => return step,
             }
+        }
+        if let Err(error) = self.engine.partition.number_emissions(overlay.emissions.len()).await {
+            return Step::Refused(error.to_string());
         }
         let lanes = match self.see_lanes(view, &overlay.messages).await {
             Ok(lanes) => lanes,

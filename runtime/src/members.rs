@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::partition::numbers;
 use crate::peers::Peers;
 
 pub use map::{Map, PARTITIONS, partition_of, rendezvous};
@@ -37,7 +38,7 @@ const COLD_TIME_MAX: Duration = Duration::from_secs(10);
 /// Longest wait for the store in one beat.
 const STORE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Version of the rows and of all formats that members have to agree on.
-pub const FORMAT: u8 = 1;
+pub const FORMAT: u8 = 2;
 /// Names of the rows begin with it.
 const PREFIX: &str = "member/";
 /// More members than anybody has.
@@ -234,7 +235,7 @@ impl<S: Store> Membership<S> {
         }
         self.publish(state, now);
         self.remove_dead(state, &snapshot, now).await;
-        Ok(())
+        self.remove_numbers(state, &snapshot).await
     }
 
     fn publish(&self, state: &mut State, now: Instant) {
@@ -279,6 +280,22 @@ impl<S: Store> Membership<S> {
                 Err(error) => return warn!(%error, "failed to remove the row of a runtime that is gone"),
             }
         }
+    }
+
+    /// Takes the numbers of egress records from those who are gone: others wait for them. One who is not gone after all
+    /// finds that its commits conflict, and takes others.
+    async fn remove_numbers(&self, state: &State, snapshot: &S::Snapshot) -> Result<(), Error> {
+        let map = self.peers.map();
+        for (key, value) in numbers::rows(snapshot).await? {
+            let holder = numbers::holder_of(&key).map(MemberId);
+            let is_there = |holder| holder == state.me.id || map.members.iter().any(|member| member.id == holder);
+            if holder.is_some_and(|holder| !is_there(holder)) {
+                let read = Read { key: key.clone(), seen_at: snapshot.timestamp(), value: Some(value) };
+                // If it was not removed now, the next look finds it again.
+                self.store.commit(one_write(key, None, vec![read])).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits to see whether a member with other formats lives, if there is a row of one.

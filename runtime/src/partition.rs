@@ -4,7 +4,8 @@
 //! before it wrote and which are on their way to disk. When its code is done it is sealed: if nothing it read was
 //! changed by a flow sealed since its view was opened, it gets the next version, its rows become visible to later
 //! views, and it joins the open commit group. While one group is being committed the next one fills, so that one sync
-//! carries as many flows as arrived during the last one, and a hot key runs as fast as its user code.
+//! carries as many flows as arrived during the last one, and a hot key runs as fast as its user code. On a store where a
+//! commit is dear, a group also waits a little for flows under way ([`gather`]).
 //!
 //! This is optimistic concurrency control with backward validation (Kung and Robinson, 1981) in memory, in front of
 //! the store, which validates the same again: another process may have written (C9). If the store finds a conflict,
@@ -13,7 +14,7 @@
 //! **Invariant:** nobody is told of a flow before its group is durable. **Invariant:** groups commit in the order of
 //! their versions, one at a time.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use tandem_model::slot::Slot;
 use tandem_store::keys::Layout;
 use tandem_store::rows::{self, EgressRow, Message};
 use tandem_store::{Snapshot, Store};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, Notify, oneshot};
 
 use crate::runtime::EgressRecord;
 
@@ -35,10 +36,13 @@ pub(crate) use reads::{ReadSet, Seen, Source, successor};
 pub(crate) use sealed::SealedRows;
 pub(crate) use view::{ScanRequest, View};
 
-use lanes::Lanes;
+use lanes::{Lanes, Used};
+use numbers::Emitting;
 
 mod commit;
+mod gather;
 mod lanes;
+pub(crate) mod numbers;
 mod reads;
 mod sealed;
 mod view;
@@ -50,6 +54,8 @@ pub(crate) const GROUP_BYTES_MAX: usize = 8 << 20;
 /// Versions of sealed rows are reserved in the store in blocks of this many, so that they grow across restarts
 /// whatever the clock says.
 const VERSION_BLOCK: u64 = 1 << 32;
+/// Name of the row that says which are reserved.
+const VERSIONS: &str = "versions";
 /// Attempts to reserve a block of versions at start.
 const RESERVE_ATTEMPTS_MAX: u32 = 10;
 
@@ -120,6 +126,9 @@ pub(crate) struct Partition<S: Store> {
     incarnation: u64,
     releases: Arc<dyn Releases>,
     work: Notify,
+    /// Whoever takes numbers for egress records, or passes them on.
+    numbering: AsyncMutex<Emitting>,
+    emitted: Notify,
     inner: Mutex<Inner>,
 }
 
@@ -134,6 +143,8 @@ struct Inner {
     sealed: SealedRows,
     /// How many open views rest on each durable version.
     views: BTreeMap<u64, usize>,
+    /// Open views of flows that may still be sealed, those that are sealed and not answered included.
+    live_views: usize,
     queue: VecDeque<Group>,
     /// Commit timestamps of the latest groups, by their last version.
     committed: VecDeque<(u64, Timestamp)>,
@@ -147,9 +158,9 @@ struct Group {
     bytes: usize,
     last_version: u64,
     flows: Vec<SealedFlow>,
-    writes: HashMap<Bytes, Option<Bytes>>,
-    /// Slots that its messages are sent from, if those need numbers of their own.
-    lanes: BTreeSet<Slot>,
+    /// In the order of their keys, as everything that goes to the store: the same flows make the same commit.
+    writes: BTreeMap<Bytes, Option<Bytes>>,
+    lanes: Used,
 }
 
 #[derive(Debug)]
@@ -160,6 +171,8 @@ struct SealedFlow {
     written: Vec<Bytes>,
     messages: Vec<ReleasedMessage>,
     egresses: Vec<(EgressName, EgressRecord)>,
+    /// As long as its egress records are on their way.
+    _emitting: Option<Emitting>,
     done: oneshot::Sender<Sealed>,
 }
 
@@ -182,13 +195,15 @@ impl<S: Store> Partition<S> {
             epoch: 0,
             sealed: SealedRows::default(),
             views: BTreeMap::new(),
+            live_views: 0,
             queue: VecDeque::new(),
             committed: VecDeque::new(),
             lanes: Lanes::new(layout, sharing, incarnation),
             stopped: None,
         };
         let (work, inner) = (Notify::new(), Mutex::new(inner));
-        Ok(Arc::new(Self { store, layout, sharing, incarnation, releases, work, inner }))
+        let (numbering, emitted) = (AsyncMutex::default(), Notify::new());
+        Ok(Arc::new(Self { store, layout, sharing, incarnation, releases, work, numbering, emitted, inner }))
     }
 
     /// Names this process among all that ever worked on the store.
@@ -243,9 +258,13 @@ impl<S: Store> Partition<S> {
         if !inner.can_number(&sealing) {
             return Err(Stale { rows: Vec::new() });
         }
+        let emits = self.is_shared() && !sealing.emissions.is_empty();
         inner.add(self.layout, view.base().timestamp(), sealing, record, done);
         drop(inner);
         self.work.notify_one();
+        if emits {
+            self.emitted.notify_one();
+        }
         Ok(receiver)
     }
 
@@ -260,7 +279,8 @@ impl Inner {
     fn can_number(&self, sealing: &Sealing) -> bool {
         let is_seen = |from| sealing.lanes.iter().any(|lane| lane.from == from);
         let needed = self.lanes.needed(&sealing.messages);
-        needed.into_iter().all(|(from, count)| self.lanes.is_held(from, count) || is_seen(from))
+        let has_lanes = needed.into_iter().all(|(from, count)| self.lanes.is_held(from, count) || is_seen(from));
+        has_lanes && self.lanes.can_emit(sealing.emissions.len())
     }
 
     /// Takes over the numbering of the slots that messages are sent from, as far as another process has it.
@@ -290,6 +310,8 @@ impl Inner {
         let released = release(layout, version, &sealing, &mut self.lanes);
         self.next_version += 1 + released.rows.len() as u64;
         let last_version = self.next_version - 1;
+        let emits = !sealing.emissions.is_empty();
+        let block = self.lanes.block.as_ref().filter(|_| emits).map(|block| block.value.clone());
         let record_row = layout.request(sealing.record.flow);
         let mut writes = sealing.writes;
         if works(Mechanism::RecordWritten) {
@@ -309,6 +331,7 @@ impl Inner {
             base,
             written,
             messages: released.messages,
+            _emitting: self.lanes.block.as_ref().filter(|_| emits).map(|block| block.emitting.clone()),
             egresses: released.egresses,
             done,
         };
@@ -316,7 +339,8 @@ impl Inner {
         group.bytes += bytes;
         group.last_version = last_version;
         group.writes.extend(writes);
-        group.lanes.extend(lanes);
+        group.lanes.slots.extend(lanes);
+        group.lanes.block = block.or_else(|| group.lanes.block.take());
         group.flows.push(flow);
     }
 
@@ -344,7 +368,8 @@ struct Released {
 }
 
 /// The rows of what a flow sends and emits. Sequences follow the flow's version, so they grow in commit order; where
-/// others may commit as well, messages are numbered by the slot that they are sent from.
+/// others may commit as well, messages are numbered by the slot that they are sent from, and egress records from a block
+/// that is known to all.
 fn release(layout: Layout, version: u64, sealing: &Sealing, lanes: &mut Lanes) -> Released {
     let record = &sealing.record;
     let ended_unix_ms = record.accepted_unix_ms + record.duration_us / 1_000;
@@ -374,10 +399,11 @@ fn release(layout: Layout, version: u64, sealing: &Sealing, lanes: &mut Lanes) -
     }
     for emission in &sealing.emissions {
         sequence += 1;
-        let row = layout.egress(&record.instance, &emission.egress, sequence);
+        let number = lanes.block.as_mut().and_then(numbers::Block::next).unwrap_or(sequence);
+        let row = layout.egress(&record.instance, &emission.egress, number);
         let value = EgressRow { flow: record.flow, payload: emission.payload.clone(), emitted_unix_ms: ended_unix_ms };
         released.rows.push((row, Some(rows::encode_egress(&value))));
-        let released_record = EgressRecord { sequence, flow: record.flow, payload: emission.payload.clone() };
+        let released_record = EgressRecord { sequence: number, flow: record.flow, payload: emission.payload.clone() };
         released.egresses.push((emission.egress.clone(), released_record));
     }
     released
@@ -411,15 +437,12 @@ async fn check_slots<S: Store>(store: &S, layout: Layout) -> Result<(), tandem_s
 
 /// Takes a block of versions that no process before used, and returns the number before its first.
 async fn reserve_versions<S: Store>(store: &S) -> Result<u64, tandem_store::Error> {
-    let key = tandem_store::keys::meta("versions");
-    let damaged = || tandem_store::Error::Damaged("the row meta/versions is not a number".to_owned());
+    let key = tandem_store::keys::meta(VERSIONS);
     for _ in 0..RESERVE_ATTEMPTS_MAX {
         let snapshot = store.snapshot().await?;
         let found = snapshot.get(&key).await?;
         let used = match &found {
-            Some(bytes) if works(Mechanism::VersionsReserved) => {
-                u64::from_be_bytes(bytes.as_ref().try_into().map_err(|_| damaged())?)
-            }
+            Some(bytes) if works(Mechanism::VersionsReserved) => numbers::decode(bytes)?,
             Some(_) | None => 0,
         };
         let limit = used + VERSION_BLOCK;

@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::request::Request;
 use tandem_model::topology::Isolation;
 use tandem_store::Store;
@@ -32,7 +33,8 @@ impl<S: Store> Runtime<S> {
     /// Takes a client's request, here or at the owner of its slot.
     pub(crate) async fn route(&self, request: Request) -> Result<Accepted, NotAccepted> {
         let engine = &self.engine;
-        if !engine.partition.is_shared() || engine.store_stopped.is_cancelled() {
+        let is_over = !engine.is_ready() && !works(Mechanism::DrainRoute);
+        if !engine.partition.is_shared() || engine.store_stopped.is_cancelled() || is_over {
             return self.accept(request).await;
         }
         let isolation = engine.check(&engine.topology.load(), &request)?;

@@ -316,7 +316,7 @@ impl<S: Store> Runtime<S> {
     /// request with another body is never in the way of those with the right one.
     async fn answered(&self, request: &Request) -> Result<Earlier<S>, NotAccepted> {
         let unavailable = |error: tandem_store::Error| NotAccepted::Unavailable(error.to_string());
-        let opened = Opened::of(&self.engine, request.flow).await.map_err(unavailable)?;
+        let opened = Opened::of(&self.engine, request).await.map_err(unavailable)?;
         let Some(bytes) = &opened.record.value else { return Ok(Earlier::None(opened)) };
         if let Source::Sealed(_) = opened.record.source {
             // It has run and is not durable yet: whoever asks joins it, and is answered with it.
@@ -429,6 +429,7 @@ impl<S: Store> Runtime<S> {
             warn!(flows = engine.registry.all().len(), "shutting down with flows that did not end in time");
         }
         if let Some(membership) = engine.membership.get() {
+            engine.partition.pass_numbers_on().await;
             membership.leave().await;
         }
         engine.stop.cancel();

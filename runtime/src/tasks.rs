@@ -26,6 +26,8 @@ pub enum TaskKind {
     Server,
     /// Keeps this runtime's row among the members.
     Members,
+    /// Passes the numbers of egress records on.
+    Numbers,
     /// Talks to another runtime, or runs what one asks for.
     Peer,
 }

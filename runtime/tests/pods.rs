@@ -7,6 +7,8 @@
 
 #[path = "pods/contention.rs"]
 mod contention;
+#[path = "pods/egress.rs"]
+mod egress;
 #[path = "pods/ends.rs"]
 mod ends;
 #[path = "support/far.rs"]
@@ -23,3 +25,5 @@ mod scaling;
 mod script;
 #[path = "support/stage.rs"]
 mod stage;
+#[path = "support/web.rs"]
+mod web;

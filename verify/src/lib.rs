@@ -8,12 +8,14 @@
 //! | `jobs` | what clients do with each request, and what they make of the answers |
 //! | [`world`] | a whole runtime in one deterministic thread, with faults and crashes from a seed |
 //! | [`commits`] | committers on a simulated TiKV cluster, with faults from a seed |
+//! | [`pods`] | one to three runtimes on a simulated TiKV cluster |
 //! | [`process`] | the same programs against real processes, with kill -9 |
 
 pub mod commits;
 pub mod history;
 mod jobs;
 pub mod model;
+pub mod pods;
 pub mod process;
 pub mod program;
 pub mod world;

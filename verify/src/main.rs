@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tandem_verify::{commits, world};
+use tandem_verify::{commits, pods, world};
 
 mod histories;
 mod processes;
@@ -27,6 +27,8 @@ enum Command {
     Simulate(seeds::Arguments),
     /// Runs committers on simulated TiKV clusters, one for each seed, and judges what happened.
     Commits(seeds::Arguments),
+    /// Runs one to three runtimes on simulated TiKV clusters, one world for each seed, and judges what happened.
+    Pods(seeds::Arguments),
     /// Checks list-append histories of real runtimes for anomalies.
     Histories(histories::Arguments),
     /// Runs random programs, or histories, against real processes that are killed, and judges what happened.
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Simulate(arguments) => seeds::run::<world::Report>(&arguments),
         Command::Commits(arguments) => seeds::run::<commits::Report>(&arguments),
+        Command::Pods(arguments) => seeds::run::<pods::Report>(&arguments),
         Command::Histories(arguments) => histories::run(&arguments),
         Command::Processes(arguments) => processes::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),

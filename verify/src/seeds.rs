@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
-use tandem_verify::{commits, world};
+use tandem_verify::{commits, pods, world};
 
 /// Failing worlds after which no new one is begun.
 const FAILURES_MAX: usize = 10;
@@ -318,6 +318,32 @@ impl Report for commits::Report {
 
     fn figures(&self) -> BTreeMap<String, u64> {
         BTreeMap::new()
+    }
+}
+
+impl Report for pods::Report {
+    type Plan = pods::plan::Plan;
+
+    fn plan(seed: u64, keep_lines: bool) -> Self::Plan {
+        let mut plan = Self::Plan::of(seed);
+        plan.life.keep_lines = keep_lines;
+        plan
+    }
+
+    fn run(plan: &Self::Plan) -> Self {
+        pods::run(plan)
+    }
+
+    fn summary(&self) -> Summary<'_> {
+        Summary { replay: self.replay(), ..self.0.summary() }
+    }
+
+    fn add_violation(&mut self, violation: String) {
+        self.0.add_violation(violation);
+    }
+
+    fn figures(&self) -> BTreeMap<String, u64> {
+        self.0.figures()
     }
 }
 

@@ -35,6 +35,7 @@ use tandem_runtime::members;
 use tandem_runtime::metrics::Metrics;
 use tandem_runtime::peers::PeerOptions;
 use tandem_runtime::runtime::{Options, Runtime};
+use tandem_store::Store;
 use tandem_store::simulated::{CrashPoint, FaultCounts, Faults, SimulatedDisk, SimulatedStore};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -55,15 +56,15 @@ pub mod trace;
 pub mod workers;
 
 /// How often it is looked at whether messages have drained.
-const DRAIN_POLL: Duration = Duration::from_millis(200);
+pub(crate) const DRAIN_POLL: Duration = Duration::from_millis(200);
 /// Wait before a process that could not start is started again.
-const START_AGAIN: Duration = Duration::from_millis(100);
+pub(crate) const START_AGAIN: Duration = Duration::from_millis(100);
 /// Sets what chance decides in the world apart from what it decides in the plan.
 const WORLD: u64 = 1 << 40;
 /// Lives of the process in one world. Those that do not begin are lives, too.
 const LIVES_MAX: usize = 1_000;
 /// How long a process that is told to stop lets flows end.
-const STOP_GRACE: Duration = Duration::from_millis(500);
+pub(crate) const STOP_GRACE: Duration = Duration::from_millis(500);
 
 /// What happened in a world.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -264,7 +265,7 @@ impl<'a> World<'a> {
         &mut self,
         processes: &[Process],
         workers: &Workers,
-        network: &Network,
+        network: &Network<SimulatedStore>,
         ends: LifeEnds,
         mut random: SmallRng,
     ) -> Ended {
@@ -344,7 +345,7 @@ async fn death(ends: LifeEnds, processes: &[Process], trace: &Trace) {
 }
 
 /// How a runtime of several is reached.
-fn peer_options(network: &Network, number: usize) -> PeerOptions {
+pub(crate) fn peer_options<S: Store>(network: &Network<S>, number: usize) -> PeerOptions {
     PeerOptions {
         name: Some(format!("pod-{number}")),
         address: network::address(number),
@@ -374,7 +375,7 @@ async fn calm(
     base_ms: u64,
     processes: &[Process],
     workers: &Workers,
-    network: &Network,
+    network: &Network<SimulatedStore>,
     trace: &Trace,
 ) -> Infallible {
     sleep(Duration::from_millis(plan.calm_after_ms.saturating_sub(base_ms))).await;
@@ -432,7 +433,7 @@ async fn drained(plan: &Plan, disk: &SimulatedDisk, trace: &Trace) -> Ended {
 }
 
 /// Returns if no client learns anything for too long once faults have stopped.
-async fn watchdog(plan: &Plan, clients: &Clients, trace: &Trace) -> String {
+pub(crate) async fn watchdog(plan: &Plan, clients: &Clients, trace: &Trace) -> String {
     let mut known = clients.known();
     let mut since = Instant::now();
     loop {

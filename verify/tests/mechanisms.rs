@@ -117,6 +117,11 @@ checks! {
         C5 NoCancelAfterSealing nothing_is_said_of_a_sealed_flow_before_its_commit;
     }
     pods {
+        C2 SnapshotDurable a_snapshot_of_what_is_not_durable_is_validated;
+        C7 LaneNumbers numbers_of_a_lane_follow_commits_of_any_runtime;
+        C7 LaneRead no_runtime_delivers_before_what_another_one_released;
+        C9 DrainRoute a_runtime_that_stops_passes_requests_on;
+        C7 EgressSettled whoever_resumes_misses_no_record_of_another_runtime;
         C9 AgreedTurns a_slow_flow_commits_though_fast_ones_elsewhere_never_let_go;
     }
     release {

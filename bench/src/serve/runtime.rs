@@ -52,6 +52,8 @@ pub(crate) struct Arguments {
 
 /// Serves HTTP on a runtime that runs the functions of a worker.
 pub(crate) async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
+    // What goes wrong in here is told by nobody else.
+    let _telemetry = tandem_runtime::telemetry::init("bench", "warn")?;
     match (&arguments.data, &arguments.store) {
         (Some(data), None) => embedded(arguments, data).await,
         (None, Some(address)) => elsewhere(arguments, address).await,

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tandem_store_tikv::bare::{BareClient, BareEnd};
@@ -16,6 +17,9 @@ use crate::system::{Connector, Running};
 use crate::tally::{Ended, Tally};
 use crate::usage::Process;
 use crate::workload::{Operation, Workload};
+
+/// The crate has no limit. A lock that nobody can resolve would keep a client for ever.
+const REQUEST_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// Data that clients work on.
 #[derive(Debug)]
@@ -111,7 +115,8 @@ impl Client {
         let Shared { rows, attempts, conflicts, .. } = &*self.shared;
         let keys = keys(rows, id, operation)?;
         let record = &keys[0];
-        loop {
+        let began = Instant::now();
+        while began.elapsed() < REQUEST_TIME_MAX {
             attempts.fetch_add(1, Ordering::Relaxed);
             let mut transaction = self.client.begin().await?;
             let Some(seen) = transaction.batch_get(&keys).await? else {
@@ -122,7 +127,7 @@ impl Client {
             if let Some(earlier) = seen.first().and_then(Option::as_ref) {
                 // An attempt of which nobody knew was committed.
                 transaction.give_up().await;
-                return Ok(if Rows::is_committed(earlier)? { Ended::Committed } else { Ended::Rejected });
+                return Rows::ended(earlier);
             }
             let changed = changed(operation, &keys, &seen)?;
             let ended = if changed.is_some() { Ended::Committed } else { Ended::Rejected };
@@ -138,5 +143,6 @@ impl Client {
                 }
             }
         }
+        anyhow::bail!("it was not committed within {REQUEST_TIME_MAX:?}")
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tandem_e2e_tikv::binaries::Builder;
-use tandem_e2e_tikv::{Cluster, Options};
+use tandem_e2e_tikv::{Cluster, Options, slots};
 use tandem_store_tikv::TikvStore;
 use tandem_store_tikv::options::Options as StoreOptions;
 use tempfile::TempDir;
@@ -23,6 +23,9 @@ use crate::workload::Workload;
 
 /// Regions of each place are cut when the cluster is made, so the number of places is fixed then.
 pub(crate) const PLACES: usize = 4;
+/// All keys begin with it. The test store wants one first byte for all, and takes some keys with `t` for rows of TiDB, whose
+/// values it would write anew.
+const PREFIX: &str = "m";
 /// A port may be taken by somebody else between looking for it and using it.
 const ATTEMPTS: usize = 3;
 
@@ -30,7 +33,7 @@ const ATTEMPTS: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Stores {
     cluster: Cluster,
-    /// What the names of places begin with. The test store wants all keys to begin with one byte.
+    /// What the names of places begin with.
     run: String,
     taken: AtomicUsize,
     // Removed when the processes are gone.
@@ -61,20 +64,20 @@ pub(crate) fn described() -> String {
 
 impl Stores {
     /// Starts a cluster with its data below `parent`, or takes the one of the environment.
-    pub(crate) fn start(parent: &Path) -> anyhow::Result<Arc<Self>> {
+    pub(crate) fn start(parent: &Path, regions: u16) -> anyhow::Result<Arc<Self>> {
         if let Some(cluster) = Cluster::of_environment() {
             let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
-            let run = format!("t-bench-{:x}-", since.as_nanos());
+            let run = format!("{PREFIX}-bench-{:x}-", since.as_nanos());
             return Ok(Arc::new(Self { cluster, run, taken: AtomicUsize::new(0), _directory: None }));
         }
-        let run = "t".to_owned();
+        let run = PREFIX.to_owned();
         let mut attempt = 1;
         loop {
             let directory = tempfile::tempdir_in(parent.canonicalize()?)?;
             let mut options = Options { directory: Some(directory.path().to_owned()), ..Options::default() };
             for place in 0..PLACES {
                 let store: StoreOptions = address(&["localhost".to_owned()], &run, place).parse()?;
-                options = options.slots_behind(&store.rows_prefix());
+                options.splits.extend(slots::cuts(&store.rows_prefix(), slots::SLOTS, regions));
             }
             match block_on(async { Ok(Cluster::start(options).await?) }) {
                 Ok(cluster) => {
@@ -167,11 +170,11 @@ mod tests {
     #[test]
     fn places_are_installations_that_do_not_contain_each_other() {
         let endpoints = ["a:1".to_owned(), "b:2".to_owned()];
-        let of = |place| address(&endpoints, "t", place).parse::<StoreOptions>().unwrap();
+        let of = |place| address(&endpoints, PREFIX, place).parse::<StoreOptions>().unwrap();
         assert_eq!(of(0).endpoints, endpoints);
         let prefixes: Vec<Vec<u8>> = (0..PLACES).map(|place| of(place).rows_prefix()).collect();
         for (one, prefix) in prefixes.iter().enumerate() {
-            assert_eq!(prefix[0], b't', "the test store keeps notes below the next first byte");
+            assert_eq!(prefix[0], b'm', "the test store keeps notes below the next first byte");
             let others = prefixes.iter().enumerate().filter(|(other, _)| *other != one);
             assert!(others.into_iter().all(|(_, other)| !other.starts_with(prefix)));
         }

@@ -122,11 +122,17 @@ func run(o options) error {
 	}
 	server := &service{Server: tikv.NewServer(regions, store, tikv.NewStandAlongInnerServer(bundle))}
 	faults := newFaults(bundle, regions)
+	// Counted first, then the fail points, for single requests and for those of a stream.
+	server.intercept = func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+		return figures.intercept(ctx, request, info, func(ctx context.Context, request any) (any, error) {
+			return faults.intercept(ctx, request, info, handle)
+		})
+	}
 	rpc := grpc.NewServer(
 		serverCredentials(credentials),
 		grpc.MaxRecvMsgSize(messageBytesMax),
 		grpc.MaxSendMsgSize(messageBytesMax),
-		grpc.ChainUnaryInterceptor(figures.intercept, faults.intercept),
+		grpc.UnaryInterceptor(server.intercept),
 	)
 	tikvpb.RegisterTikvServer(rpc, server)
 	deadlock.RegisterDeadlockServer(rpc, server)

@@ -7,10 +7,8 @@ import (
 	"sync"
 
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
-	"github.com/pingcap/kvproto/pkg/tikvpb"
 	"github.com/pingcap/tidb/pkg/store/mockstore/unistore/tikv"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	"google.golang.org/grpc"
 )
 
 const stripeCount = 64
@@ -25,9 +23,11 @@ const present = 1
 // readers of its keys exclude each other here.
 type service struct {
 	*tikv.Server
-	seed    maphash.Seed
-	once    sync.Once
-	stripes [stripeCount]sync.RWMutex
+	// intercept is what single requests pass on their way in.
+	intercept grpc.UnaryServerInterceptor
+	seed      maphash.Seed
+	once      sync.Once
+	stripes   [stripeCount]sync.RWMutex
 }
 
 func (s *service) stripesOf(keys [][]byte) []int {
@@ -139,9 +139,4 @@ func (s *service) KvPessimisticLock(ctx context.Context, request *kvrpcpb.Pessim
 		}
 	}
 	return response, err
-}
-
-// BatchCommands would reach unistore past these corrections and past the fail points.
-func (s *service) BatchCommands(tikvpb.Tikv_BatchCommandsServer) error {
-	return status.Error(codes.Unimplemented, "the test store takes single requests only")
 }

@@ -9,7 +9,7 @@ use crate::diagnosis::diagnose;
 use crate::pods::{Report, Reports, StoreReport};
 use crate::world::PodView;
 
-fn pod(status: Value) -> PodView {
+fn pod(status: &Value) -> PodView {
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "main-0", "namespace": "shop"}, "status": status});
     PodView::read(&serde_json::from_value(pod).unwrap())
 }
@@ -30,7 +30,7 @@ fn unscheduled(message: &str) -> Value {
 #[test]
 fn pods_that_do_not_come_up_are_explained() {
     let check = |status: Value, expected: Option<&str>| {
-        let finding = diagnose(&[pod(status.clone())], &Workload::default(), &Reports::default());
+        let finding = diagnose(&[pod(&status)], &Workload::default(), &Reports::default());
         assert_eq!(finding.map(|finding| finding.reason.name), expected, "{status}");
     };
     check(waiting("ImagePullBackOff", "Back-off"), Some("ImageUnavailable"));
@@ -45,7 +45,8 @@ fn pods_that_do_not_come_up_are_explained() {
 
 #[test]
 fn a_pod_that_runs_out_of_memory_is_told_what_to_do() {
-    let finding = diagnose(&[pod(waiting("CrashLoopBackOff", ""))], &Workload::default(), &Reports::default()).unwrap();
+    let finding =
+        diagnose(&[pod(&waiting("CrashLoopBackOff", ""))], &Workload::default(), &Reports::default()).unwrap();
     assert_eq!(
         finding.message,
         "container runtime ends again and again (OOMKilled, exit code 137); raise its memory limit"
@@ -65,12 +66,10 @@ fn pods_that_are_not_let_in_are_explained() {
 
 #[test]
 fn a_store_that_does_not_answer_is_named() {
-    let report = Report {
-        store: StoreReport { ready: false, problem: Some("no PD answers".to_owned()) },
-        ..Report::default()
-    };
+    let report =
+        Report { store: StoreReport { ready: false, problem: Some("no PD answers".to_owned()) }, ..Report::default() };
     let reports = Reports { pods: [("main-0".into(), report)].into() };
     let running = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]});
-    let finding = diagnose(&[pod(running)], &Workload::default(), &reports).unwrap();
+    let finding = diagnose(&[pod(&running)], &Workload::default(), &reports).unwrap();
     assert_eq!((finding.reason.name, &*finding.message), ("StoreUnreachable", "no PD answers"));
 }

@@ -61,7 +61,8 @@ impl Facts<'_> {
         let rollout = self.rollout.unwrap_or(&defaults);
         let enough = u64::try_from(rollout.requests_min).unwrap_or_default();
         let percent_max = u64::try_from(rollout.failure_percent_max).unwrap_or_default();
-        tally.invocations >= enough && tally.failures.saturating_mul(100) > percent_max.saturating_mul(tally.invocations)
+        tally.invocations >= enough
+            && tally.failures.saturating_mul(100) > percent_max.saturating_mul(tally.invocations)
     }
 }
 
@@ -116,15 +117,13 @@ fn drain_others(list: &mut [RevisionStatus], kept: &[&str], now: Timestamp) {
 fn step(one: &mut RevisionStatus, facts: &Facts<'_>, has_proven: bool, now: Timestamp) {
     let tally = facts.tally(&one.revision);
     match one.state {
-        RevisionState::Failed | RevisionState::Active => {}
         // It was on its way out, and is wanted again: from the beginning.
         RevisionState::Draining => set(one, one.weight, RevisionState::Starting, now),
-        RevisionState::Starting if !tally.is_welcome => {}
-        RevisionState::Starting if !has_proven => set(one, WHOLE, RevisionState::Active, now),
-        RevisionState::Starting => take_more(one, facts, now),
+        RevisionState::Starting if tally.is_welcome && has_proven => take_more(one, facts, now),
+        RevisionState::Starting if tally.is_welcome => set(one, WHOLE, RevisionState::Active, now),
         RevisionState::Ramping if facts.fails(tally) => set(one, 0, RevisionState::Failed, now),
-        RevisionState::Ramping if !tally.is_welcome || !is_over(one, facts, now) => {}
-        RevisionState::Ramping => take_more(one, facts, now),
+        RevisionState::Ramping if tally.is_welcome && is_over(one, facts, now) => take_more(one, facts, now),
+        RevisionState::Starting | RevisionState::Ramping | RevisionState::Active | RevisionState::Failed => {}
     }
 }
 
@@ -139,10 +138,9 @@ fn take_more(one: &mut RevisionStatus, facts: &Facts<'_>, now: Timestamp) {
 }
 
 fn is_over(one: &RevisionStatus, facts: &Facts<'_>, now: Timestamp) -> bool {
-    let duration =
-        facts.rollout.map(|rollout| rollout.step_duration.clone()).unwrap_or(Rollout::default().step_duration);
+    let rollout = facts.rollout.cloned().unwrap_or_default();
     // A duration that is none was refused before; waiting no longer is the safe side of nothing.
-    let lasts_ms = duration.milliseconds().unwrap_or_default();
+    let lasts_ms = rollout.step_duration.milliseconds().unwrap_or_default();
     age_ms(one, now) >= i64::try_from(lasts_ms).unwrap_or(i64::MAX)
 }
 

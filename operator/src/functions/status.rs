@@ -196,7 +196,8 @@ fn handshake(observed: &Observed<'_>, revision: &str) -> Option<Finding> {
     let reports = observed.reports.of(&observed.key.name, revision);
     let lacks = |report: &&crate::pods::RevisionReport| report.workers_ready == 0;
     let refused = reports.values().find_map(|report| report.refusal());
-    if let Some(problem) = refused.or_else(|| reports.values().filter(lacks).find_map(|report| report.problem.as_ref())) {
+    if let Some(problem) = refused.or_else(|| reports.values().filter(lacks).find_map(|report| report.problem.as_ref()))
+    {
         return Some(Finding::new(refusal(&problem.reason), &problem.message));
     }
     let shaken = |pod: &&Text| reports.get(*pod).is_some_and(|report| report.workers_ready > 0);

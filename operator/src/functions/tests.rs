@@ -123,8 +123,8 @@ impl Rolling {
     }
 }
 
-fn steps() -> Option<Rollout> {
-    Some(Rollout { steps: vec![10, 50], ..Rollout::default() })
+fn steps() -> Rollout {
+    Rollout { steps: vec![10, 50], ..Rollout::default() }
 }
 
 #[test]
@@ -140,9 +140,9 @@ fn without_steps_all_of_it_changes_after_the_handshake() {
 
 #[test]
 fn steps_take_their_time() {
-    let mut rolling = Rolling::with_first(steps());
-    rolling.welcome("b");
+    let mut rolling = Rolling::with_first(Some(steps()));
     assert_eq!(rolling.look("b", 1), ["a=100 Active", "b=0 Starting"]);
+    rolling.welcome("b");
     assert_eq!(rolling.look("b", 1), ["a=90 Active", "b=10 Ramping"]);
     assert_eq!(rolling.look("b", 29), ["a=90 Active", "b=10 Ramping"]);
     assert_eq!(rolling.look("b", 1), ["a=50 Active", "b=50 Ramping"]);
@@ -151,7 +151,7 @@ fn steps_take_their_time() {
 
 #[test]
 fn a_refusal_stops_it_where_it_is() {
-    let mut rolling = Rolling::with_first(steps());
+    let mut rolling = Rolling::with_first(Some(steps()));
     let problem = HandshakeProblem { reason: "StateIncompatible".to_owned(), message: String::new() };
     rolling.report("b", |report| report.problem = Some(problem.clone()));
     rolling.welcome("b");
@@ -165,9 +165,8 @@ fn a_refusal_stops_it_where_it_is() {
 #[test]
 fn failures_count_once_there_are_enough() {
     let check = |invocations: u64, failures: u64, expected: &[&str]| {
-        let mut rolling = Rolling::with_first(steps());
+        let mut rolling = Rolling::with_first(Some(steps()));
         rolling.welcome("b");
-        rolling.look("b", 1);
         rolling.look("b", 1);
         rolling.report("b", |report| (report.invocations, report.failures) = (invocations, failures));
         assert_eq!(rolling.look("b", 1), expected, "{failures} of {invocations}");
@@ -181,9 +180,8 @@ fn failures_count_once_there_are_enough() {
 
 #[test]
 fn what_failed_is_not_tried_again_and_the_next_is() {
-    let mut rolling = Rolling::with_first(steps());
+    let mut rolling = Rolling::with_first(Some(steps()));
     rolling.welcome("b");
-    rolling.look("b", 1);
     rolling.look("b", 1);
     rolling.report("b", |report| (report.invocations, report.failures) = (100, 100));
     assert_eq!(rolling.look("b", 1), ["a=100 Active", "b=0 Failed"]);
@@ -193,9 +191,8 @@ fn what_failed_is_not_tried_again_and_the_next_is() {
 
 #[test]
 fn a_change_of_mind_goes_back_at_once() {
-    let mut rolling = Rolling::with_first(steps());
+    let mut rolling = Rolling::with_first(Some(steps()));
     rolling.welcome("b");
-    rolling.look("b", 1);
     assert_eq!(rolling.look("b", 1), ["a=90 Active", "b=10 Ramping"]);
     assert_eq!(rolling.look("a", 1), ["a=100 Active", "b=0 Draining"]);
     assert_eq!(rolling.look("c", 1), ["a=100 Active", "b=0 Draining", "c=0 Starting"]);
@@ -204,7 +201,7 @@ fn a_change_of_mind_goes_back_at_once() {
 
 #[test]
 fn a_first_revision_that_never_worked_is_replaced_without_steps() {
-    let mut rolling = Rolling::new(steps());
+    let mut rolling = Rolling::new(Some(steps()));
     assert_eq!(rolling.look("a", 0), ["a=100 Starting"]);
     assert_eq!(rolling.look("b", 60), ["a=100 Starting", "b=0 Starting"]);
     rolling.welcome("b");

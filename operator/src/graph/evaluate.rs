@@ -107,7 +107,7 @@ fn blame(found: Vec<Problem>, declared: &BTreeSet<Name>, evaluated: &mut Evaluat
                 .find(|(kind, name)| *kind == Kind::Function && problem.message.contains(&format!("{:?}", &**name)))
         {
             problem.message = format!("Function {} has problems itself", function.1);
-            problem.help = "see its status".to_owned();
+            "see its status".clone_into(&mut problem.help);
         }
         // The last good spec of a resource may have the same problem again.
         let problems = evaluated.problems.entry(name).or_default();
@@ -135,9 +135,9 @@ struct Chosen {
 impl Chosen {
     /// What is there. What has not changed comes first: of two that cannot be together the newer spec is to blame.
     fn present(present: &Present, previous: &Accepted) -> Self {
-        let runtime = present.runtime.iter().map(|(name, spec)| source(FunctionRuntime::new(name, (**spec).clone())));
+        let runtime = present.runtime.as_ref();
         Self {
-            runtime: runtime.last(),
+            runtime: runtime.map(|(name, spec)| source(FunctionRuntime::new(name, (**spec).clone()))),
             functions: unchanged_first(&present.functions, &previous.functions, |name, spec| {
                 source(Function::new(name, spec.clone()))
             }),

@@ -15,8 +15,8 @@ use tracing::{error, info};
 use crate::child::ChildKind;
 use crate::context::Context;
 use crate::functions::revision;
-use crate::graph::evaluate::{Present, evaluate};
 use crate::graph::bundle::{self, Packed};
+use crate::graph::evaluate::{Present, evaluate};
 use crate::graph::{Accepted, Graph};
 use crate::key::{Key, ObjectKey, Text};
 use crate::kubeapi;
@@ -61,7 +61,7 @@ pub async fn reconcile(context: &Context, namespace: &Text) -> Result<Outcome, k
 }
 
 /// What there is in a namespace, oldest first, and which runtime serves it.
-fn present(world: &World, namespace: &str) -> (Option<Text>, Present) {
+pub fn present(world: &World, namespace: &str) -> (Option<Text>, Present) {
     let mut present = Present::default();
     let mut runtimes = sorted(&world.runtimes, namespace);
     runtimes.truncate(1);

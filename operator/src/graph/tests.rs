@@ -83,14 +83,19 @@ fn the_newer_spec_of_two_that_collide_is_to_blame() {
     let world = shop().route("later", "/other", "order");
     let good = world.after(&Accepted::default()).accepted;
     // The older object is edited so that it takes what the newer one has.
-    let evaluated = world.clone().route("place", "/other", "order").after(&good);
-    assert!(blamed(&evaluated).iter().all(|blame| blame.starts_with("FunctionRoute place ")), "{:?}", evaluated.problems);
+    let evaluated = world.route("place", "/other", "order").after(&good);
+    assert!(
+        blamed(&evaluated).iter().all(|blame| blame.starts_with("FunctionRoute place ")),
+        "{:?}",
+        evaluated.problems
+    );
     assert_eq!(evaluated.accepted, good);
 }
 
 #[test]
 fn what_depends_on_a_bad_function_says_so() {
-    let evaluated = shop().function("order", json!({"image": "o", "retry": {"attempts": 0}})).after(&Accepted::default());
+    let evaluated =
+        shop().function("order", json!({"image": "o", "retry": {"attempts": 0}})).after(&Accepted::default());
     assert_eq!(blamed(&evaluated), ["Function order E114", "FunctionRoute place E104"]);
     let problem = &evaluated.problems[&(Kind::Route, "place".into())][0];
     assert_eq!(problem.message, "Function order has problems itself");
@@ -106,7 +111,8 @@ fn what_cannot_be_read_serves_as_it_was_read_last() {
 
 #[test]
 fn stored_state_keeps_its_type() {
-    let with = |kind: &str| shop().function("order", json!({"image": "o", "states": [{"name": "total", "type": kind}]}));
+    let with =
+        |kind: &str| shop().function("order", json!({"image": "o", "states": [{"name": "total", "type": kind}]}));
     let good = with("Integer").after(&Accepted::default()).accepted;
     let evaluated = with("String").after(&good);
     assert_eq!(evaluated.accepted, good);

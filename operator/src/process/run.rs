@@ -16,7 +16,7 @@ use crate::process::flags::Flags;
 use crate::process::gates::Gates;
 use crate::process::lease::Lease;
 use crate::process::serve;
-use crate::{controller, watches};
+use crate::{admission, controller, watches};
 
 /// Why the process ends.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,12 @@ pub async fn run(flags: Flags, shutdown: CancellationToken) -> Result<(), Error>
     let context = Arc::new(Context::new(Writer::new(client.clone()), Arc::new(HttpLink::default()), settings, clock));
     let gates = Arc::new(Gates::default());
     serve_all(&flags, &context, &gates, &shutdown).await?;
+    if let Some(address) = flags.webhook_address {
+        let (name, namespace) = (flags.webhook_service.clone(), flags.pod_namespace.clone());
+        let settings = admission::Settings { address, name, namespace };
+        let started = admission::start(settings, client.clone(), &context, &shutdown).await;
+        started.map_err(|source| Error::Listen { address, source })?;
+    }
     let scopes: Vec<Option<Text>> = match flags.namespaces.as_slice() {
         [] => vec![None],
         names => names.iter().map(|name| Some(name.as_str().into())).collect(),

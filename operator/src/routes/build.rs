@@ -22,7 +22,7 @@ pub fn build(owner: &Owner, runtime: &str, spec: &FunctionRouteSpec, knows: impl
 
 /// The part of a path before its first variable, and whether it is all of it.
 fn fixed(path: &str) -> (&str, bool) {
-    match path.find("{") {
+    match path.find('{') {
         None => (path, true),
         Some(at) => {
             let prefix = path.get(..at).unwrap_or_default();

@@ -17,7 +17,8 @@ fn children(http: &str, knows: bool) -> Vec<Child> {
 
 #[test]
 fn a_host_gets_an_ingress_or_an_http_route() {
-    let ingress = children("{method: POST, path: '/orders/{id}/lines', host: shop.example, ingressClassName: nginx}", true);
+    let ingress =
+        children("{method: POST, path: '/orders/{id}/lines', host: shop.example, ingressClassName: nginx}", true);
     let gateway = "{name: public, namespace: gateways, sectionName: https}";
     let route = children(&format!("{{method: POST, path: /orders, host: shop.example, gateway: {gateway}}}"), true);
     compare("src/routes/testdata/hosts.yaml", &[ingress, route].concat());

@@ -22,6 +22,11 @@ pub fn configuration_name(runtime: &str) -> String {
     format!("{runtime}-configuration")
 }
 
+/// Name of the ServiceAccount. Not that of the runtime: `default` is the account of everybody else in the namespace.
+pub fn account_name(runtime: &str) -> String {
+    format!("{runtime}-runtime")
+}
+
 /// Name of the Service that names every pod.
 pub fn pods_name(runtime: &str) -> String {
     format!("{runtime}-pods")
@@ -38,7 +43,12 @@ pub fn build(owner: &Owner, valid: &Valid) -> Vec<Child> {
     let file = configuration(&owner.key.namespace, name, &valid.spec);
     let file_digest = digest(file.as_bytes());
     let mut children = vec![
-        owner.child(ChildKind::ServiceAccount, name, COMPONENT, json!({"automountServiceAccountToken": false})),
+        owner.child(
+            ChildKind::ServiceAccount,
+            &account_name(name),
+            COMPONENT,
+            json!({"automountServiceAccountToken": false}),
+        ),
         owner.child(
             ChildKind::ConfigMap,
             &configuration_name(name),

@@ -27,7 +27,7 @@ pub fn policies(owner: &Owner, valid: &Valid) -> [Child; 2] {
         "policyTypes": ["Ingress"],
         "ingress": [
             {"ports": ports(INGRESS_PORT)},
-            {"from": [own_pods.clone()], "ports": ports(PEER_PORT)},
+            {"from": [own_pods], "ports": ports(PEER_PORT)},
             {"from": admin, "ports": ports(ADMIN_PORT)},
         ],
     });

@@ -8,7 +8,9 @@ use crate::names::{
     TIKV_TLS_DIRECTORY, TOPOLOGY_DIRECTORY, annotation, label,
 };
 use crate::pod_template::{self, Pod};
-use crate::runtimes::build::{COMPONENT, configuration_name, pods_name, selector, store_kind, topology_name};
+use crate::runtimes::build::{
+    COMPONENT, account_name, configuration_name, pods_name, selector, store_kind, topology_name,
+};
 use crate::runtimes::validate::Valid;
 
 /// How long a pod has to end flows, hand over and stop, in seconds: the drain grace of the runtime and some more.
@@ -35,10 +37,11 @@ pub fn stateful_set(owner: &Owner, valid: &Valid, configuration: &str) -> Child 
 }
 
 fn template(owner: &Owner, valid: &Valid, configuration: &str) -> Value {
+    let name = &*owner.key.name;
     let mut pod = Pod::new(owner, COMPONENT, selector(owner), valid.spec.pod_template.as_ref());
     pod.annotate(annotation::CONFIGURATION, configuration);
     let mut spec = json!({
-        "serviceAccountName": &*owner.key.name,
+        "serviceAccountName": account_name(name),
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "terminationGracePeriodSeconds": TERMINATION_GRACE_SECONDS,

@@ -108,9 +108,12 @@ fn state(observed: &Observed<'_>, topology: Option<&str>, serving: Option<&str>)
             format!("{errors} problems keep resources of the namespace from being served: see status.problems");
         return Finding::new(&reasons::PROBLEMS_ELSEWHERE, message);
     }
-    let lasting = observed.graph.accepted.runtime.as_ref().is_none_or(|(_, spec)| {
-        spec.store.embedded.as_ref().is_none_or(|embedded| embedded.volume.is_some())
-    });
+    let lasting = observed
+        .graph
+        .accepted
+        .runtime
+        .as_ref()
+        .is_none_or(|(_, spec)| spec.store.embedded.as_ref().is_none_or(|embedded| embedded.volume.is_some()));
     let warning = if lasting { "" } else { "; its state ends with the pod, because spec.store.embedded has no volume" };
     Finding::new(&reasons::READY, format!("every pod is ready and serves the last topology{warning}"))
 }

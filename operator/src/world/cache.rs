@@ -78,10 +78,13 @@ pub enum Change {
     Spec,
 }
 
+/// What one namespace has, by name.
+type Objects<T> = BTreeMap<Text, Arc<Held<T>>>;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Cache<T> {
-    namespaces: Shared<HashMap<Text, BTreeMap<Text, Arc<Held<T>>>>>,
+    namespaces: Shared<HashMap<Text, Objects<T>>>,
 }
 
 impl<T> Default for Cache<T> {

@@ -80,7 +80,10 @@ async fn nothing_runs_without_a_runtime_and_of_two_the_older_serves() {
     harness.apply(&second);
     harness.settle().await;
     assert_eq!(harness.conditions("functionruntimes", "default"), ["Ready=True Ready"]);
-    assert_eq!(harness.conditions("functionruntimes", "second"), ["Ready=False AnotherRuntime", "Stalled=True AnotherRuntime"]);
+    assert_eq!(
+        harness.conditions("functionruntimes", "second"),
+        ["Ready=False AnotherRuntime", "Stalled=True AnotherRuntime"]
+    );
     harness.delete(&objects::runtime());
     harness.settle().await;
     assert_eq!(harness.conditions("functionruntimes", "second"), ["Ready=True Ready"]);

@@ -8,7 +8,8 @@ use super::support::{Harness, objects};
 
 fn stepwise(image: &str) -> Value {
     let mut function = objects::function("order", image);
-    function["spec"]["rollout"] = json!({"steps": [10, 50], "stepDuration": "30s", "failurePercentMax": 5, "requestsMin": 20});
+    function["spec"]["rollout"] =
+        json!({"steps": [10, 50], "stepDuration": "30s", "failurePercentMax": 5, "requestsMin": 20});
     function
 }
 
@@ -59,7 +60,8 @@ async fn a_revision_that_fails_is_rolled_back() {
     let (harness, old) = started().await;
     harness.apply(&stepwise("order:2"));
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let new = status(&harness)["revisions"].as_array().unwrap().iter().find(|one| one["revision"] != old.as_str()).cloned();
+    let new =
+        status(&harness)["revisions"].as_array().unwrap().iter().find(|one| one["revision"] != old.as_str()).cloned();
     let new = new.unwrap()["revision"].as_str().unwrap().to_owned();
     assert_eq!(weights(&harness, &old), [90, 10]);
     harness.runtimes.counts.lock().unwrap().insert(new.clone(), (40, 10));
@@ -77,7 +79,8 @@ async fn a_revision_that_fails_is_rolled_back() {
 #[tokio::test(start_paused = true)]
 async fn a_revision_that_nobody_shakes_hands_with_gets_no_flows() {
     let (harness, old) = started().await;
-    let spec: tandem_crds::resources::FunctionSpec = serde_json::from_value(stepwise("order:2")["spec"].clone()).unwrap();
+    let spec: tandem_crds::resources::FunctionSpec =
+        serde_json::from_value(stepwise("order:2")["spec"].clone()).unwrap();
     let new = tandem_operator::functions::revision::revision(&spec).unwrap();
     harness.runtimes.unreachable.lock().unwrap().push(new);
     harness.apply(&stepwise("order:2"));

@@ -65,6 +65,16 @@ pub enum Mechanism {
     ReleaseOrder,
     /// Messages from one instance to another run in the order in which they were committed.
     LaneOrder,
+    /// Messages that instances of a slot send are numbered in the order of their commits, whichever runtime commits.
+    LaneNumbers,
+    /// The flow of a message validates that no message of its lane before it waits, whichever runtime delivers.
+    LaneRead,
+    /// A Snapshot flow that saw what was not durable, where others commit as well, has all of its reads validated.
+    SnapshotDurable,
+    /// A runtime that is told to stop passes requests on, as long as clients have not noticed.
+    DrainRoute,
+    /// Whoever follows an egress is shown a record only when no other runtime can release one below it any more.
+    EgressSettled,
     /// What flows of several runtimes keep fighting over is taken in turn at its owner, so that they end, and not with a conflict.
     AgreedTurns,
     /// If a group cannot be committed, all that was sealed after it is thrown away with it.

@@ -30,7 +30,7 @@ impl<S: Store> Flow<S> {
             Some(seen) if seen.value.is_some() => reads.add(row.clone(), seen),
             Some(_) | None => return Err(Step::Left(Left::Consumed)),
         }
-        if !self.engine.partition.is_shared() || !works(Mechanism::LaneOrder) {
+        if !self.engine.partition.is_shared() || !works(Mechanism::LaneOrder) || !works(Mechanism::LaneRead) {
             return Ok(());
         }
         let Some(range) = self.engine.courier.before(row) else { return Ok(()) };

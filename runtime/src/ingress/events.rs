@@ -17,12 +17,13 @@ use serde::Deserialize;
 use tandem_model::ids::EgressName;
 use tandem_store::Store;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::headers;
 use crate::admin::view::base64;
+use crate::partition::numbers::Horizon;
 use crate::problem::Problem;
 use crate::runtime::{EgressRecord, Runtime};
 
@@ -34,6 +35,11 @@ pub const EVENT_STREAM: &str = "text/event-stream";
 const PAGE_RECORDS: usize = 100;
 /// A comment is sent when nothing else was for so long, so that proxies keep the connection and dead ones are noticed.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How often it is looked for records that other runtimes released.
+const FOLLOW_POLL: Duration = Duration::from_millis(100);
+/// How long whoever wants all that is there waits for those who may still release records below: longer than it takes to
+/// find that one of them is gone.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(10);
 /// What a heartbeat is.
 pub const HEARTBEAT_TEXT: &str = ": still here\n\n";
 
@@ -94,7 +100,8 @@ pub fn stream<S: Store>(
     shutdown: CancellationToken,
 ) -> Response {
     let changed = runtime.egress_changed(&egress);
-    let reader = Reader { runtime, egress, after, follow, shutdown, changed, waiting: VecDeque::new() };
+    let reader =
+        Reader { runtime, egress, after, follow, shutdown, changed, waiting: VecDeque::new(), seen: None, asked: None };
     response(Body::from_stream(stream::unfold(reader, |mut reader| async move {
         let chunk = reader.next().await?;
         Some((Ok::<_, Infallible>(chunk), reader))
@@ -109,6 +116,10 @@ struct Reader<S: Store> {
     shutdown: CancellationToken,
     changed: watch::Receiver<u64>,
     waiting: VecDeque<EgressRecord>,
+    /// Everything up to here was read.
+    seen: Option<Horizon>,
+    /// When it was begun to look, and which numbers were taken then.
+    asked: Option<(Instant, u64)>,
 }
 
 impl<S: Store> Reader<S> {
@@ -121,6 +132,17 @@ impl<S: Store> Reader<S> {
             if let Some(record) = self.waiting.pop_front() {
                 self.after = record.sequence;
                 return Some(event(&record).into());
+            }
+            if self.runtime.is_shared() {
+                match self.look().await {
+                    Ok(More::Read) => continue,
+                    Ok(More::Heartbeat) => return Some(Bytes::from_static(HEARTBEAT_TEXT.as_bytes())),
+                    Ok(More::End) => return None,
+                    Err(error) => {
+                        warn!(egress = %self.egress, %error, "egress stream ended");
+                        return None;
+                    }
+                }
             }
             // Marked as seen before the store is asked: a change in between wakes us again, and nothing is missed.
             self.changed.borrow_and_update();
@@ -146,6 +168,50 @@ impl<S: Store> Reader<S> {
                     Ok(Err(_)) => return None,
                     Err(_) => return Some(Bytes::from_static(HEARTBEAT_TEXT.as_bytes())),
                 },
+            }
+        }
+    }
+}
+
+/// What to do next.
+enum More {
+    /// There are records.
+    Read,
+    /// There were none for long.
+    Heartbeat,
+    /// There will be none.
+    End,
+}
+
+impl<S: Store> Reader<S> {
+    /// Looks for records, of which other runtimes may release some: only those are taken that none will come before.
+    async fn look(&mut self) -> Result<More, tandem_store::Error> {
+        let began = Instant::now();
+        loop {
+            let horizon = self.runtime.egress_horizon().await?;
+            let (since, all) = *self.asked.get_or_insert((began, horizon.taken));
+            if self.seen != Some(horizon) {
+                let (page, horizon) = self.runtime.egress_settled(&self.egress, self.after, PAGE_RECORDS).await?;
+                self.seen = (page.len() < PAGE_RECORDS).then_some(horizon);
+                self.waiting.extend(page);
+                if !self.waiting.is_empty() {
+                    return Ok(More::Read);
+                }
+            }
+            if !self.follow && horizon.settled >= all {
+                return Ok(More::End);
+            }
+            if !self.follow && since.elapsed() > SETTLE_TIME_MAX {
+                self.waiting.extend(self.runtime.egress(&self.egress, self.after, PAGE_RECORDS).await?);
+                return Ok(if self.waiting.is_empty() { More::End } else { More::Read });
+            }
+            if began.elapsed() >= HEARTBEAT {
+                return Ok(More::Heartbeat);
+            }
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return Ok(More::End),
+                () = sleep(FOLLOW_POLL) => {}
             }
         }
     }

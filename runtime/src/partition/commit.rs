@@ -1,6 +1,6 @@
 //! Takes commit groups to the store, one after the other, and tells everybody what became of them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use super::gather::Gathering;
 use super::{Group, Inner, Partition, Sealed, SealedFlow, Source};
 
 /// Commit timestamps of groups that are remembered, for flows that read what those groups wrote. A flow that needs an
@@ -34,8 +35,9 @@ enum Ended {
 impl<S: Store> Partition<S> {
     /// Commits groups until `stop`, then what is still queued, and returns.
     pub(crate) async fn run_committer(self: Arc<Self>, stop: CancellationToken) {
+        let mut gathering = Gathering::new(self.store.group_wait_max());
         loop {
-            while let Some((group, commit)) = self.next_commit() {
+            while let Some((group, commit)) = self.gathered(&mut gathering).await {
                 let started = Instant::now();
                 if !works(Mechanism::ReleaseAfterDurable) {
                     self.settle(group, Ended::Durable(Timestamp::ZERO), started.elapsed());
@@ -43,6 +45,7 @@ impl<S: Store> Partition<S> {
                     continue;
                 }
                 let ended = self.commit(commit).await;
+                gathering.committed(started.elapsed());
                 self.settle(group, ended, started.elapsed());
             }
             tokio::select! {
@@ -60,7 +63,36 @@ impl<S: Store> Partition<S> {
         }
     }
 
-    fn next_commit(&self) -> Option<(Group, Commit)> {
+    /// The next group, once nobody is about to join it or it has waited for long enough.
+    async fn gathered(&self, gathering: &mut Gathering) -> Option<(Group, Commit)> {
+        let Some(before) = self.flows_that_wait() else { return self.next_commit() };
+        let patience = gathering.patience();
+        if patience.is_zero() {
+            return self.next_commit();
+        }
+        let until = Instant::now() + patience;
+        let (mut after, mut in_full) = (before, false);
+        while !in_full && let Some(flows) = self.flows_that_wait() {
+            after = flows;
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(until) => in_full = true,
+                () = self.work.notified() => {}
+            }
+        }
+        gathering.waited(before, after, in_full);
+        self.next_commit()
+    }
+
+    /// How many flows are in the only group, if others are under way that may still join it.
+    fn flows_that_wait(&self) -> Option<usize> {
+        let inner = self.lock();
+        let group = inner.queue.front().filter(|group| inner.queue.len() == 1 && !group.solo)?;
+        let flows = group.flows.len();
+        (inner.live_views > flows).then_some(flows)
+    }
+
+    pub(super) fn next_commit(&self) -> Option<(Group, Commit)> {
         let mut inner = self.lock();
         let mut group = inner.queue.pop_front()?;
         let commit = inner.commit_of(&mut group);
@@ -191,8 +223,8 @@ impl<S: Store> Partition<S> {
 impl Inner {
     /// The store transaction of a group. All groups before it are durable by now.
     fn commit_of(&self, group: &mut Group) -> Commit {
-        let mut reads: HashMap<&Bytes, (Timestamp, &Option<Bytes>)> = HashMap::new();
-        let mut ranges = Vec::new();
+        let mut reads: BTreeMap<&Bytes, (Timestamp, &Option<Bytes>)> = BTreeMap::new();
+        let (mut different, mut ranges) = (Vec::new(), Vec::new());
         for flow in &group.flows {
             for (row, seen) in flow.reads.rows() {
                 let seen_at = match seen.source {
@@ -203,16 +235,21 @@ impl Inner {
                     Source::Sealed(version) => self.committed_at(version),
                 };
                 let entry = reads.entry(row).or_insert((seen_at, &seen.value));
-                if seen_at < entry.0 {
-                    *entry = (seen_at, &seen.value);
+                if entry.1 != &seen.value {
+                    // Somebody else wrote it between two flows of the group. Both have to be told: the store may compare
+                    // values, and one of the two could be true again.
+                    different.push(Read { key: row.clone(), seen_at, value: seen.value.clone() });
+                } else if seen_at < entry.0 {
+                    entry.0 = seen_at;
                 }
             }
             let seen_at = flow.base;
             let seen_ranges = flow.reads.ranges().iter().filter(|_| works(Mechanism::StoreRanges));
             ranges.extend(seen_ranges.map(|seen| RangeRead { range: seen.range.clone(), seen_at }));
         }
-        let reads = reads.into_iter().filter(|_| works(Mechanism::StoreReads));
+        let reads = reads.into_iter();
         let reads = reads.map(|(key, (seen_at, value))| Read { key: key.clone(), seen_at, value: value.clone() });
+        let reads = reads.chain(different).filter(|_| works(Mechanism::StoreReads));
         let reads = reads.chain(self.lanes.reads(&group.lanes, self.durable_version, group.last_version)).collect();
         let primary = group.flows.first().map(|flow| flow.record_row.clone()).unwrap_or_default();
         Commit { primary, reads, ranges, writes: std::mem::take(&mut group.writes).into_iter().collect() }

@@ -12,11 +12,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bytes::{BufMut, Bytes, BytesMut};
 use tandem_model::flow::OutgoingMessage;
 use tandem_model::ids::Timestamp;
+use tandem_model::mechanism::{Mechanism, works};
 use tandem_model::slot::Slot;
 use tandem_store::Read;
 use tandem_store::keys::Layout;
 
 use super::Seen;
+use super::numbers::{self, Block};
 
 /// Numbers that are taken at a time. A runtime that is overtaken leaves the rest unused.
 const NUMBERS_TAKEN: u64 = 1 << 20;
@@ -47,6 +49,8 @@ pub(super) struct Lanes {
     /// Names this process in the rows.
     holder: u64,
     held: HashMap<Slot, Hold>,
+    /// Numbers for egress records.
+    pub(super) block: Option<Block>,
 }
 
 #[derive(Debug)]
@@ -65,6 +69,15 @@ enum Since {
     Durable(Timestamp),
 }
 
+/// What the commit of a group has to be validated against.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Used {
+    /// Slots that its messages are sent from, if those need numbers of their own.
+    pub(super) slots: BTreeSet<Slot>,
+    /// The block that its egress records have their numbers from, if those need numbers of their own.
+    pub(super) block: Option<Bytes>,
+}
+
 /// What taking a lane adds to a flow.
 pub(super) struct Taking {
     pub(super) row: Bytes,
@@ -74,13 +87,18 @@ pub(super) struct Taking {
 
 impl Lanes {
     pub(super) fn new(layout: Layout, sharing: Sharing, holder: u64) -> Self {
-        Self { layout, sharing, holder, held: HashMap::new() }
+        Self { layout, sharing, holder, held: HashMap::new(), block: None }
+    }
+
+    /// Whether there are numbers for so many egress records, or none are needed.
+    pub(super) fn can_emit(&self, count: usize) -> bool {
+        self.sharing == Sharing::Alone || count == 0 || self.block.as_ref().is_some_and(|block| block.has(count))
     }
 
     /// The slots that messages are sent from and how many from each, if they need numbers of their own.
     pub(super) fn needed(&self, messages: &[OutgoingMessage]) -> BTreeMap<Slot, u64> {
         let mut needed = BTreeMap::new();
-        if self.sharing == Sharing::Shared {
+        if self.sharing == Sharing::Shared && works(Mechanism::LaneNumbers) {
             for message in messages {
                 *needed.entry(self.layout.slots().slot_of(&message.from.key)).or_default() += 1;
             }
@@ -113,7 +131,7 @@ impl Lanes {
 
     /// What a group that sends from these slots and ends with this version has to validate. All groups before it are
     /// durable.
-    pub(super) fn reads(&self, used: &BTreeSet<Slot>, durable_version: u64, last_version: u64) -> Vec<Read> {
+    pub(super) fn reads(&self, used: &Used, durable_version: u64, last_version: u64) -> Vec<Read> {
         let read = |from: &Slot| {
             let key = self.layout.lane(*from);
             match self.held.get(from).map(|hold| (hold.since, &hold.value)) {
@@ -126,12 +144,20 @@ impl Lanes {
                 }
             }
         };
-        used.iter().filter_map(read).collect()
+        let block = used.block.as_ref().map(|value| {
+            let (key, value) = (numbers::row_key(self.holder), value.clone());
+            match self.block.as_ref().filter(|block| block.value == value) {
+                Some(block) => Read { key, seen_at: block.since, value: Some(value) },
+                // Others may have numbered above it by now.
+                None => Read { key, seen_at: Timestamp::ZERO, value: Some(Bytes::new()) },
+            }
+        });
+        used.slots.iter().filter_map(read).chain(block).collect()
     }
 
     /// Everything up to a version was committed, the last of it at this time, which is zero if it is not known.
-    pub(super) fn durable(&mut self, used: &BTreeSet<Slot>, version: u64, timestamp: Timestamp) {
-        for from in used {
+    pub(super) fn durable(&mut self, used: &Used, version: u64, timestamp: Timestamp) {
+        for from in &used.slots {
             let Some(hold) = self.held.get_mut(from) else { continue };
             if matches!(hold.since, Since::Sealed(taken) if taken <= version) {
                 if timestamp == Timestamp::ZERO {
@@ -148,6 +174,9 @@ impl Lanes {
         let layout = self.layout;
         self.held
             .retain(|from, hold| matches!(hold.since, Since::Durable(_)) && !changed.contains(&layout.lane(*from)));
+        if changed.contains(&numbers::row_key(self.holder)) {
+            self.block = None;
+        }
     }
 }
 
@@ -201,13 +230,13 @@ mod tests {
     fn what_was_taken_in_vain_is_not_held() {
         let layout = Layout::new(SlotCount::DEFAULT);
         let mut lanes = Lanes::new(layout, Sharing::Shared, 7);
-        let used: BTreeSet<Slot> = [1, 2, 3].map(Slot::new).into();
-        for slot in &used {
+        let used = Used { slots: [1, 2, 3].map(Slot::new).into(), block: None };
+        for slot in &used.slots {
             lanes.take(&seen(slot.get(), None), 10);
         }
-        let held = |lanes: &Lanes| used.iter().filter(|slot| lanes.is_held(**slot, 1)).count();
+        let held = |lanes: &Lanes| used.slots.iter().filter(|slot| lanes.is_held(**slot, 1)).count();
         assert!(lanes.reads(&used, 9, 10).is_empty());
-        lanes.durable(&[Slot::new(1), Slot::new(2)].into(), 10, Timestamp(5));
+        lanes.durable(&Used { slots: [Slot::new(1), Slot::new(2)].into(), block: None }, 10, Timestamp(5));
         assert_eq!(lanes.reads(&used, 10, 11).iter().filter(|read| read.seen_at == Timestamp(5)).count(), 2);
         lanes.thrown_away(&[layout.lane(Slot::new(1))]);
         assert_eq!((held(&lanes), lanes.is_held(Slot::new(2), 1)), (1, true));

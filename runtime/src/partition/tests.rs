@@ -1,9 +1,12 @@
 use std::sync::Arc;
 
+use tandem_model::outcome::Outcome;
 use tandem_model::slot::SlotCount;
 use tandem_store::memory::MemoryStore;
+use tandem_store::{Commit, Read};
 
 use super::*;
+use crate::metrics::testdata::record;
 
 struct Nobody;
 
@@ -59,4 +62,36 @@ async fn a_view_moves_to_the_present_only_if_what_it_read_still_holds() {
     assert_eq!(seen.value.as_deref(), Some(&b"new"[..]));
     nothing_read.add(row, seen);
     assert_eq!(view.extend(&nothing_read), Ok(()));
+}
+
+/// Another process changes a row between the views of two flows, and may change it back before their group commits.
+#[tokio::test]
+async fn a_group_tells_of_all_values_that_its_flows_saw() {
+    let store = MemoryStore::new();
+    let partition = Partition::open(store.clone(), layout(16), Arc::new(Nobody), Sharing::Shared).await.unwrap();
+    let row = Bytes::from_static(b"row");
+    let mut told = Vec::new();
+    for number in 1..=2_u8 {
+        let view = partition.view().await.unwrap();
+        let seen = view.read(std::slice::from_ref(&row)).await.unwrap().remove(0);
+        told.push((view.base().timestamp(), seen.value.clone()));
+        let mut reads = ReadSet::default();
+        reads.add(row.clone(), seen);
+        let sealing = Sealing {
+            reads,
+            writes: vec![(Bytes::from(vec![number]), None)],
+            messages: Vec::new(),
+            emissions: Vec::new(),
+            record: Arc::new(record(Outcome::Committed)),
+            solo: false,
+            lanes: Vec::new(),
+        };
+        partition.seal(&view, sealing).unwrap();
+        let writes = vec![(row.clone(), Some(Bytes::from(vec![number])))];
+        store.commit(Commit { primary: row.clone(), writes, ..Commit::default() }).await.unwrap();
+    }
+    let (_, commit) = partition.next_commit().unwrap();
+    let expected: Vec<Read> =
+        told.into_iter().map(|(seen_at, value)| Read { key: row.clone(), seen_at, value }).collect();
+    assert_eq!(commit.reads, expected);
 }

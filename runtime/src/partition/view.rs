@@ -1,8 +1,8 @@
 //! What one attempt of a flow reads through: a durable snapshot, and sealed rows on top of it.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tandem_model::mechanism::{Mechanism, works};
@@ -22,6 +22,8 @@ pub(crate) struct View<S: Store> {
     epoch: u64,
     /// Whether sealed rows are visible; they are not in views for read-only flows.
     live: bool,
+    /// Rows of the base that were read before anybody asked for them. The base never changes.
+    ahead: OnceLock<HashMap<Bytes, Option<Bytes>>>,
 }
 
 /// What a scan found.
@@ -54,14 +56,16 @@ impl<S: Store> Partition<S> {
         let base = match opened {
             Ok(base) => base,
             Err(error) => {
-                self.leave(base_version);
+                self.leave(base_version, false);
                 return Err(error);
             }
         };
-        let inner = self.lock();
+        let mut inner = self.lock();
+        inner.live_views += 1;
         let (version, epoch) = (AtomicU64::new(inner.next_version - 1), inner.epoch);
         drop(inner);
-        Ok(View { partition: Arc::clone(self), base, base_version, version, epoch, live: true })
+        let ahead = OnceLock::new();
+        Ok(View { partition: Arc::clone(self), base, base_version, version, epoch, live: true, ahead })
     }
 
     /// A view of a durable snapshot alone, for flows that only read.
@@ -74,6 +78,7 @@ impl<S: Store> Partition<S> {
             version: AtomicU64::new(base_version),
             epoch: 0,
             live: false,
+            ahead: OnceLock::new(),
         }
     }
 
@@ -84,8 +89,13 @@ impl<S: Store> Partition<S> {
         version
     }
 
-    fn leave(&self, base_version: u64) {
+    fn leave(&self, base_version: u64, live: bool) {
         let mut inner = self.lock();
+        if live {
+            inner.live_views -= 1;
+            // Whoever gathers a group may have waited for this flow.
+            self.work.notify_one();
+        }
         if let Some(count) = inner.views.get_mut(&base_version) {
             *count -= 1;
             if *count == 0 {
@@ -99,7 +109,7 @@ impl<S: Store> Partition<S> {
 
 impl<S: Store> Drop for View<S> {
     fn drop(&mut self) {
-        self.partition.leave(self.base_version);
+        self.partition.leave(self.base_version, self.live);
     }
 }
 
@@ -132,10 +142,28 @@ impl<S: Store> View<S> {
         self.epoch
     }
 
+    /// Reads rows that will be asked for, with one batch read of the store, so that nobody has to wait for each. Nothing of
+    /// it counts as read before somebody asks for it. Only the first call does something.
+    pub(crate) async fn read_ahead(&self, rows: &[Bytes]) -> Result<(), Error> {
+        let sealed = self.read_sealed(rows, self.version());
+        let missing = rows.iter().zip(&sealed).filter(|(_, seen)| seen.is_none());
+        let missing: Vec<Bytes> = missing.map(|(row, _)| row.clone()).collect();
+        let values = self.base.batch_get(&missing).await?;
+        // Who was first has read as much.
+        let _ = self.ahead.set(missing.into_iter().zip(values).collect());
+        Ok(())
+    }
+
     /// Reads rows, in their order, with at most one batch read of the store.
     pub(crate) async fn read(&self, rows: &[Bytes]) -> Result<Vec<Seen>, Error> {
         let version = self.version();
         let mut found = self.read_sealed(rows, version);
+        let in_base = |value: Option<Bytes>| Some(Seen { source: Source::Base, value, at: version });
+        if let Some(ahead) = self.ahead.get() {
+            for (seen, row) in found.iter_mut().zip(rows).filter(|(seen, _)| seen.is_none()) {
+                *seen = ahead.get(row).and_then(|value| in_base(value.clone()));
+            }
+        }
         let missing: Vec<Bytes> =
             rows.iter().zip(&found).filter(|(_, seen)| seen.is_none()).map(|(row, _)| row.clone()).collect();
         let mut values = match missing.as_slice() {
@@ -145,7 +173,7 @@ impl<S: Store> View<S> {
         }
         .into_iter();
         for seen in found.iter_mut().filter(|seen| seen.is_none()) {
-            *seen = Some(Seen { source: Source::Base, value: values.next().flatten(), at: version });
+            *seen = in_base(values.next().flatten());
         }
         Ok(found.into_iter().flatten().collect())
     }

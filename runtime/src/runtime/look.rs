@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::egress::read_stored;
 use crate::host::RevisionReport;
+use crate::partition::numbers::{Horizon, horizon};
 use crate::peers::{Answer, Lookup};
 
 use super::{EgressRecord, FlowFilter, FlowState, InstanceState, RunningFlow, Runtime};
@@ -44,7 +45,8 @@ impl<S: Store> Runtime<S> {
         Ok(match self.engine.peers.find(flow, Lookup::Look).await {
             Some(Answer::Running(running)) => FlowState::Running(running),
             Some(Answer::Ended { record, .. }) => FlowState::Ended(record),
-            None => FlowState::Unknown,
+            // It may have ended since the store was asked.
+            None => self.earlier(flow).await?.map_or(FlowState::Unknown, |record| FlowState::Ended(Arc::new(record))),
         })
     }
 
@@ -203,7 +205,33 @@ impl<S: Store> Runtime<S> {
         Ok(found)
     }
 
-    /// Records of an egress with a sequence above `after`, oldest first, at most `limit`.
+    /// Whether others may release egress records as well, so that what was read last need not be the last in order.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.engine.partition.is_shared()
+    }
+
+    /// What is known now of the numbers of egress records.
+    pub(crate) async fn egress_horizon(&self) -> Result<Horizon, Error> {
+        horizon(&self.engine.store.snapshot().await?).await
+    }
+
+    /// Records of an egress with a sequence above `after`, oldest first, at most `limit`, as far as none will be released
+    /// below them any more. And how far that is.
+    pub(crate) async fn egress_settled(
+        &self,
+        egress: &EgressName,
+        after: u64,
+        limit: usize,
+    ) -> Result<(Vec<EgressRecord>, Horizon), Error> {
+        let snapshot = self.engine.store.snapshot().await?;
+        let horizon = horizon(&snapshot).await?;
+        let mut records = read_stored(&snapshot, self.engine.layout, egress, after, limit).await?;
+        records.retain(|record| record.sequence <= horizon.settled);
+        Ok((records, horizon))
+    }
+
+    /// Records of an egress with a sequence above `after`, oldest first, at most `limit`: all that are durable. If others
+    /// share the store, one that is below them may still be released.
     pub async fn egress(&self, egress: &EgressName, after: u64, limit: usize) -> Result<Vec<EgressRecord>, Error> {
         let engine = &self.engine;
         if engine.partition.is_shared() {

@@ -131,6 +131,10 @@ impl<S: Store> Runtime<S> {
             let _ended = ended;
             partition.run_committer(stop).await;
         });
+        if engine.partition.is_shared() {
+            let partition = Arc::clone(&engine.partition);
+            tasks::spawn(TaskKind::Numbers, partition.run_numbers(engine.stop.clone()));
+        }
         tasks::spawn(TaskKind::Courier, Arc::clone(&engine.courier).run(Arc::clone(engine)));
         tasks::spawn(TaskKind::Sweeper, Sweeper::new(Arc::clone(engine)).run());
     }

@@ -14,6 +14,7 @@
 
 use std::future::Future;
 use std::ops::Bound;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_model::ids::Timestamp;
@@ -44,6 +45,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// one exception: after [`Error::Stopped`] only a restart of the process tells. Dropping the future may or may not
     /// apply the commit, never half of it.
     fn commit(&self, commit: Commit) -> impl Future<Output = Result<CommitResult, Error>> + Send;
+
+    /// How long it may be worth to wait for more that can go into the same commit. Zero where a commit of little costs
+    /// little.
+    fn group_wait_max(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// A consistent view of a store at one timestamp. Cheap to clone.

@@ -56,4 +56,24 @@ impl Web {
         let body = response.into_body().collect().await.unwrap().to_bytes();
         Reply { status, outcome, repeated, body: String::from_utf8(body.to_vec()).unwrap() }
     }
+
+    /// The first record of an egress behind a number, with its own, however long it takes.
+    pub(crate) async fn first_behind(&self, egress: &str, after: u64) -> (u64, String) {
+        let request = http::Request::get(format!("http://{}/egress/{egress}", self.address))
+            .header("last-event-id", after.to_string())
+            .body(Full::default())
+            .unwrap();
+        let mut body = self.client.request(request).await.unwrap().into_body();
+        let mut text = String::new();
+        while !text.contains("\n\n") || text.starts_with(':') {
+            text = text.split_once("\n\n").map_or(text.clone(), |(_, rest)| rest.to_owned());
+            let frame = body.frame().await.expect("it follows").unwrap();
+            text.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
+        }
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.to_owned()
+        };
+        (field("id: ").parse().unwrap(), field("data: "))
+    }
 }

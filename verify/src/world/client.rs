@@ -51,7 +51,7 @@ pub struct Client {
 
 impl Clients {
     /// The clients of a plan, with all that they are going to do.
-    pub(super) fn new(plan: &Plan, trace: &Trace, random: SmallRng) -> Self {
+    pub(crate) fn new(plan: &Plan, trace: &Trace, random: SmallRng) -> Self {
         let habits = Habits {
             clients: plan.clients,
             requests: plan.requests,
@@ -69,34 +69,34 @@ impl Clients {
         Self { trace: trace.clone(), all, asked: RefCell::new(asked), known: Cell::new(0) }
     }
 
-    pub(super) fn all(&self) -> &[Client] {
+    pub(crate) fn all(&self) -> &[Client] {
         &self.all
     }
 
     /// How many requests have a known outcome.
-    pub(super) fn known(&self) -> usize {
+    pub(crate) fn known(&self) -> usize {
         self.known.get()
     }
 
-    pub(super) fn are_done(&self) -> bool {
+    pub(crate) fn are_done(&self) -> bool {
         self.waiting().is_empty()
     }
 
     /// Requests that clients are at.
-    pub(super) fn waiting(&self) -> Vec<String> {
+    pub(crate) fn waiting(&self) -> Vec<String> {
         let current = self.all.iter().filter_map(|client| client.jobs.get(client.next.get()));
         current.map(|job| job.id.clone()).collect()
     }
 
     /// What is known of all requests that were sent.
-    pub(super) fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.borrow().iter().filter(|asked| asked.first_sent > 0).cloned().collect()
     }
 }
 
 impl Client {
     /// Goes through the jobs that are left.
-    pub(super) async fn run(&self, clients: &Clients, routers: &[Router]) {
+    pub(crate) async fn run(&self, clients: &Clients, routers: &[Router]) {
         while let Some(job) = self.jobs.get(self.next.get()) {
             sleep(Duration::from_millis(job.think_ms)).await;
             let sending = Sending { clients, routers, job };

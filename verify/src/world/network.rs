@@ -15,7 +15,7 @@ use rand::{Rng, SeedableRng};
 use tandem_runtime::dial::{PeerDial, PeerIncoming, PeerOutgoing};
 use tandem_runtime::peers;
 use tandem_runtime::runtime::Runtime;
-use tandem_store::simulated::SimulatedStore;
+use tandem_store::Store;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
@@ -29,22 +29,29 @@ use super::trace::Trace;
 const QUEUED_MAX: usize = 64;
 
 /// All streams of a life. Clones are the same.
-#[derive(Clone)]
-pub struct Network(Arc<Inner>);
+pub struct Network<S: Store>(Arc<Inner<S>>);
 
-struct Inner {
-    trace: Trace,
-    latency_ms_max: u64,
-    state: Mutex<State>,
+impl<S: Store> Clone for Network<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
 }
 
-struct State {
+struct Inner<S: Store> {
+    trace: Trace,
+    latency_ms_max: u64,
+    state: Mutex<State<S>>,
+}
+
+struct State<S: Store> {
     random: SmallRng,
     calm: bool,
-    runtimes: BTreeMap<usize, Runtime<SimulatedStore>>,
+    runtimes: BTreeMap<usize, Runtime<S>>,
     /// Until when a runtime reaches nobody and nobody reaches it.
     parted: BTreeMap<usize, Instant>,
     streams: Vec<Stream>,
+    /// What ends the runtime that has this number now.
+    seats: BTreeMap<usize, CancellationToken>,
 }
 
 /// One stream, between two runtimes.
@@ -55,9 +62,10 @@ struct Stream {
 }
 
 /// The network as one runtime sees it.
-struct Seat {
-    network: Network,
+struct Seat<S: Store> {
+    network: Network<S>,
     number: usize,
+    gone: CancellationToken,
 }
 
 /// Where a runtime is reached.
@@ -65,44 +73,70 @@ pub fn address(number: usize) -> String {
     format!("sim://pod-{number}")
 }
 
-impl Network {
-    pub(super) fn new(plan: &Plan, trace: &Trace, seed: u64) -> Self {
+impl<S: Store> Network<S> {
+    pub(crate) fn new(plan: &Plan, trace: &Trace, seed: u64) -> Self {
         let random = SmallRng::seed_from_u64(seed);
-        let state =
-            State { random, calm: false, runtimes: BTreeMap::new(), parted: BTreeMap::new(), streams: Vec::new() };
+        let state = State {
+            random,
+            calm: false,
+            runtimes: BTreeMap::new(),
+            parted: BTreeMap::new(),
+            streams: Vec::new(),
+            seats: BTreeMap::new(),
+        };
         Self(Arc::new(Inner { trace: trace.clone(), latency_ms_max: plan.latency_ms_max, state: Mutex::new(state) }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<S>> {
         // Nothing panics while it holds the lock, short of running out of memory.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How a runtime reaches the others.
-    pub(super) fn of(&self, number: usize) -> Arc<dyn PeerDial> {
-        Arc::new(Seat { network: self.clone(), number })
+    pub(crate) fn of(&self, number: usize) -> Arc<dyn PeerDial> {
+        let gone = CancellationToken::new();
+        self.lock().seats.insert(number, gone.clone());
+        Arc::new(Seat { network: self.clone(), number, gone })
     }
 
     /// A runtime can be reached from now on.
-    pub(super) fn add(&self, number: usize, runtime: Runtime<SimulatedStore>) {
+    pub(crate) fn add(&self, number: usize, runtime: Runtime<S>) {
         self.lock().runtimes.insert(number, runtime);
     }
 
+    /// A runtime reaches nobody any more, and nobody reaches it.
+    pub(crate) fn kill(&self, number: usize) {
+        let mut state = self.lock();
+        if let Some(gone) = state.seats.remove(&number) {
+            gone.cancel();
+        }
+        let runtime = state.runtimes.remove(&number);
+        state.streams.retain(|stream| {
+            let is_cut = stream.ends.contains(&number);
+            if is_cut {
+                stream.cut.cancel();
+            }
+            !is_cut
+        });
+        drop(state);
+        drop(runtime);
+    }
+
     /// Nobody can be reached any more: the life is over.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         let runtimes = std::mem::take(&mut self.lock().runtimes);
         drop(runtimes);
     }
 
     /// Everything works from now on.
-    pub(super) fn calm(&self) {
+    pub(crate) fn calm(&self) {
         let mut state = self.lock();
         state.calm = true;
         state.parted.clear();
     }
 
     /// Lets the trouble of a plan happen, as far as it lies ahead. Never returns.
-    pub(super) async fn trouble(&self, plan: &Plan, base_ms: u64) -> Infallible {
+    pub(crate) async fn trouble(&self, plan: &Plan, base_ms: u64) -> Infallible {
         let began = Instant::now();
         let mut ahead: Vec<_> = plan.partings.iter().filter(|parting| parting.at_ms >= base_ms).collect();
         ahead.sort_by_key(|parting| (parting.at_ms, parting.pod));
@@ -206,8 +240,11 @@ impl Network {
     }
 }
 
-impl PeerDial for Seat {
+impl<S: Store> PeerDial for Seat<S> {
     fn connect(&self, address: &str, outgoing: PeerOutgoing) -> BoxFuture<'static, Result<PeerIncoming, String>> {
+        if self.gone.is_cancelled() {
+            return async { Err("this runtime is gone".to_owned()) }.boxed();
+        }
         self.network.clone().open(self.number, address.to_owned(), outgoing).boxed()
     }
 }

@@ -42,7 +42,7 @@ impl Trace {
     }
 
     /// A life of the process begins at this virtual time.
-    pub(super) fn begin_life(&self, base_ms: u64, began: Instant) {
+    pub(crate) fn begin_life(&self, base_ms: u64, began: Instant) {
         let mut inner = self.lock();
         inner.base_ms = base_ms;
         inner.began = Some(began);
@@ -75,7 +75,7 @@ impl Trace {
         }
     }
 
-    pub(super) fn count_all(&self, counts: &BTreeMap<String, u64>) {
+    pub(crate) fn count_all(&self, counts: &BTreeMap<String, u64>) {
         self.lock().counts.extend(counts.clone());
     }
 
@@ -86,19 +86,19 @@ impl Trace {
         inner.alarms.push(what.to_owned());
     }
 
-    pub(super) fn take_alarms(&self) -> Vec<String> {
+    pub(crate) fn take_alarms(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().alarms)
     }
 
     /// A digest of everything, what the store has seen included, and the number of events.
-    pub(super) fn digest(&self, store: u64) -> (u64, u64) {
+    pub(crate) fn digest(&self, store: u64) -> (u64, u64) {
         let inner = self.lock();
         let mut hasher = inner.hasher.clone();
         store.hash(&mut hasher);
         (hasher.finish(), inner.events)
     }
 
-    pub(super) fn into_parts(self) -> (BTreeMap<String, u64>, Vec<String>) {
+    pub(crate) fn into_parts(self) -> (BTreeMap<String, u64>, Vec<String>) {
         let mut inner = self.lock();
         (std::mem::take(&mut inner.counts), inner.lines.take().unwrap_or_default())
     }

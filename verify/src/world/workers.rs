@@ -73,7 +73,7 @@ struct Gate {
 
 impl Workers {
     /// The workers of a plan.
-    pub(super) fn new(plan: &Plan, trace: &Trace, seed: u64) -> Self {
+    pub(crate) fn new(plan: &Plan, trace: &Trace, seed: u64) -> Self {
         let workers = (0..plan.workers).map(|_| Worker::default()).collect();
         let state = State { random: SmallRng::seed_from_u64(seed), calm: false, workers };
         let server = Server::new((Node, Leaf));
@@ -87,7 +87,7 @@ impl Workers {
     }
 
     /// Everything works from now on.
-    pub(super) fn calm(&self) {
+    pub(crate) fn calm(&self) {
         let mut state = self.lock();
         state.calm = true;
         for worker in &mut state.workers {
@@ -97,7 +97,7 @@ impl Workers {
     }
 
     /// Lets the trouble of a plan happen, as far as it lies ahead. Never returns.
-    pub(super) async fn trouble(&self, plan: &Plan, base_ms: u64, mut random: SmallRng) -> Infallible {
+    pub(crate) async fn trouble(&self, plan: &Plan, base_ms: u64, mut random: SmallRng) -> Infallible {
         let began = Instant::now();
         let mut ahead: Vec<_> = plan.trouble.iter().filter(|(at_ms, ..)| *at_ms >= base_ms).collect();
         ahead.sort_by_key(|(at_ms, number, _)| (*at_ms, *number));

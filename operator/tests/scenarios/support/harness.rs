@@ -48,7 +48,8 @@ impl Harness {
             Settings { runtime_image: "runtime:1".to_owned(), operator_namespace: "tandem-system".to_owned() };
         let start = Instant::now();
         let clock = Arc::new(move || {
-            jiff::Timestamp::from_second(1_800_000_000).unwrap() + jiff::SignedDuration::try_from(start.elapsed()).unwrap()
+            jiff::Timestamp::from_second(1_800_000_000).unwrap()
+                + jiff::SignedDuration::try_from(start.elapsed()).unwrap()
         });
         let writer = Writer::new(server.client());
         let context = Arc::new(Context::new(writer, Arc::new(Direct(Arc::clone(&runtimes))), settings, clock));
@@ -92,7 +93,11 @@ impl Harness {
             if now != (last.0, last.1) {
                 last = (now.0, now.1, Instant::now());
             }
-            assert!(start.elapsed() < DEADLINE, "it never becomes quiet: {:#?}", self.writes().iter().rev().take(20).collect::<Vec<_>>());
+            assert!(
+                start.elapsed() < DEADLINE,
+                "it never becomes quiet: {:#?}",
+                self.writes().iter().rev().take(20).collect::<Vec<_>>()
+            );
         }
     }
 
@@ -124,7 +129,21 @@ impl Harness {
         let object = self.get(&format!("tandem.dev/{resource}"), name).unwrap_or_default();
         let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        conditions.iter().map(|c| format!("{}={} {}", text(&c["type"]), text(&c["status"]), text(&c["reason"]))).collect()
+        conditions
+            .iter()
+            .map(|c| format!("{}={} {}", text(&c["type"]), text(&c["status"]), text(&c["reason"])))
+            .collect()
+    }
+
+    /// Compares everything that there is, and shows the first difference.
+    #[track_caller]
+    pub(crate) fn assert_is(&self, expected: &[Value], situation: &str) {
+        let found = self.snapshot();
+        let names = |of: &[Value]| of.iter().map(|one| format!("{} {}", one[0], one[2])).collect::<Vec<_>>();
+        assert_eq!(names(&found), names(expected), "{situation}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert_eq!(found, expected, "{situation}");
+        }
     }
 
     /// Everything that there is, without what differs from run to run.

@@ -19,15 +19,15 @@ const CLAIMS_MAX: usize = 16_384;
 /// Older ones are not given away: TiKV compares versions only as far back as history is kept.
 const CLAIM_AGE_MAX: Duration = Duration::from_secs(30);
 
-/// The timestamps that nobody has claimed yet.
+/// The timestamps of snapshots, each with when it was taken until somebody claims it.
 #[derive(Debug, Default)]
-pub(crate) struct Claims(Mutex<BTreeMap<Timestamp, Instant>>);
+pub(crate) struct Claims(Mutex<BTreeMap<Timestamp, Option<Instant>>>);
 
 impl Claims {
     /// A snapshot was taken at `at`.
     pub(crate) fn add(&self, at: Timestamp) {
         let mut claims = self.lock();
-        claims.insert(at, Instant::now());
+        claims.insert(at, Some(Instant::now()));
         if claims.len() > CLAIMS_MAX {
             claims.pop_first();
         }
@@ -35,14 +35,24 @@ impl Claims {
 
     /// Claims a timestamp, and gives how long ago it was taken. `None` if it is not, or no longer, to be had.
     pub(crate) fn take(&self, at: Timestamp) -> Option<Duration> {
-        let age = self.lock().remove(&at)?.elapsed();
+        let age = self.lock().get_mut(&at)?.take()?.elapsed();
         if !works(Mechanism::TikvStartOnce) {
             self.add(at);
         }
         (age <= CLAIM_AGE_MAX).then_some(age)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Timestamp, Instant>> {
+    /// Claims the first of these timestamps, which are in order, that is to be had. Of those behind it, all have to be of
+    /// snapshots: what was seen at the moment of a commit has changed just then.
+    pub(crate) fn take_first(&self, seen_at: &[Timestamp]) -> Option<(Timestamp, Duration)> {
+        let first = {
+            let claims = self.lock();
+            seen_at.iter().rposition(|at| !claims.contains_key(at)).map_or(0, |last| last + 1)
+        };
+        seen_at[first..].iter().find_map(|at| Some((*at, self.take(*at)?)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Timestamp, Option<Instant>>> {
         // Nothing panics while it is locked.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -60,6 +70,24 @@ mod tests {
         tokio::time::advance(Duration::from_millis(20)).await;
         assert_eq!(claims.take(Timestamp(7)), Some(Duration::from_millis(20)));
         assert_eq!(claims.take(Timestamp(7)), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_that_is_to_be_had_lies_behind_all_commits() {
+        let claims = Claims::default();
+        let take = |seen_at: &[u64]| {
+            let seen_at: Vec<Timestamp> = seen_at.iter().map(|at| Timestamp(*at)).collect();
+            claims.take_first(&seen_at).map(|(at, _)| at.0)
+        };
+        for at in [3, 5, 7] {
+            claims.add(Timestamp(at));
+        }
+        assert_eq!(take(&[3, 4, 5, 7]), Some(5), "4 is of a commit");
+        assert_eq!(take(&[3, 5, 7]), Some(3));
+        assert_eq!(take(&[3, 5, 7]), Some(7));
+        assert_eq!(take(&[3, 5, 7]), None);
+        assert_eq!(take(&[7, 9]), None);
+        assert_eq!(take(&[]), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -120,7 +120,7 @@ impl<C: Cluster> Committer<C> {
         let deadline = Deadline::of(self.timeouts);
         let plan = Arc::new(plan);
         let mut in_the_way = Vec::new();
-        let mut claim = plan.seen_at().and_then(|at| self.claims.take(at).map(|age| (at, age)));
+        let mut claim = self.claims.take_first(&plan.seen_at());
         let mut turn = None;
         while !deadline.is_over() {
             match self.attempt(&plan, claim.take(), deadline).await? {
@@ -307,7 +307,9 @@ impl<C: Cluster> Committer<C> {
     fn not_prewritten(&self, transaction: Transaction<'_>, prewritten: Prewritten) -> Result<Attempt, Error> {
         match prewritten {
             Prewritten::Conflict(keys) => {
-                let read: Vec<Bytes> = keys.iter().filter(|key| transaction.plan.has_read(key)).cloned().collect();
+                // What was seen later than the start may have changed before it was seen. A start of its own tells.
+                let changed = |key: &&Bytes| transaction.plan.has_read_at(key, transaction.start);
+                let read: Vec<Bytes> = keys.iter().filter(changed).cloned().collect();
                 if read.is_empty() { Ok(Attempt::Again(keys)) } else { Ok(Attempt::Done(self.conflict(read))) }
             }
             Prewritten::Failed(failure) => Err(failed(failure)),

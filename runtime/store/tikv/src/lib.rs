@@ -12,11 +12,12 @@
 //! | `plan` | what a commit has to do, sorted by how each part is protected |
 //! | `prewrite`, `validate`, `finish` | its steps |
 //! | `read`, `resolve` | reads, and the locks that they meet |
+//! | `together` | one timestamp and one read for those who ask at once |
 //! | `claims`, `pending`, `batches`, [`retry`] | timestamps to start at, keys being cleared, requests, limits |
 //! | [`TikvStore`], `open` | the store on a real cluster, and what is checked first |
 //! | [`Remote`] | the real cluster |
-//! | `housekeeping`, `tls` | locks of the dead, old history, certificates |
 //! | `bare` | plain transactions of the crate, for benchmarks to compare with |
+//! | `housekeeping`, `tls` | locks of the dead, old history, certificates |
 //! | [`options`] | how to reach it, and which part of it is ours |
 //! | [`stats`] | what was done, in numbers |
 //! | `simulated` | a cluster in memory with faults from a seed; a feature, for tests |
@@ -43,6 +44,7 @@ pub mod simulated;
 pub mod stats;
 pub mod store;
 mod tls;
+mod together;
 mod validate;
 
 pub use open::TikvStore;

@@ -73,12 +73,17 @@ impl Plan {
         self.only_read.is_empty() && self.ranges.is_empty()
     }
 
-    /// The one timestamp at which all keys that are protected by locks were seen, if there is such a one.
-    pub(crate) fn seen_at(&self) -> Option<Timestamp> {
+    /// The timestamps at which keys that are protected by locks were seen, in order.
+    pub(crate) fn seen_at(&self) -> Vec<Timestamp> {
         let of_ranges = self.ranges.iter().filter(|range| !range.written.is_empty()).map(|range| range.seen_at);
-        let mut all = self.guarded.iter().map(|read| read.seen_at).chain(of_ranges);
-        let first = all.next()?;
-        all.all(|at| at == first).then_some(first)
+        let all: BTreeSet<Timestamp> = self.guarded.iter().map(|read| read.seen_at).chain(of_ranges).collect();
+        all.into_iter().collect()
+    }
+
+    /// Whether this key was read at `at` or before.
+    pub(crate) fn has_read_at(&self, key: &Bytes, at: Timestamp) -> bool {
+        self.guarded.iter().any(|read| read.key == *key && read.seen_at <= at)
+            || self.ranges.iter().any(|range| range.seen_at <= at && range.written.contains(key))
     }
 
     /// Whether anything was read of this key.
@@ -159,16 +164,18 @@ mod tests {
         assert_eq!(plan.writes[0].0, bytes("a"));
         assert_eq!(plan.guarded, [read("a", 5, None)]);
         assert_eq!(plan.only_read, [read("b", 5, Some("1"))]);
-        assert_eq!(plan.seen_at(), Some(Timestamp(5)));
+        assert_eq!(plan.seen_at(), [Timestamp(5)]);
         assert!(plan.has_read(&bytes("a")) && !plan.has_read(&bytes("c")));
         assert!(!plan.is_all_written());
     }
 
     #[test]
-    fn keys_that_were_seen_at_different_times_have_no_common_one() {
+    fn keys_that_were_seen_at_different_times_are_told_apart() {
         let reads = vec![read("a", 5, None), read("b", 6, None)];
         let plan = Plan::new(commit(reads, Vec::new(), &["a", "b"])).expect("nothing is wrong with it");
-        assert_eq!(plan.seen_at(), None);
+        assert_eq!(plan.seen_at(), [Timestamp(5), Timestamp(6)]);
+        assert!(plan.has_read_at(&bytes("a"), Timestamp(5)) && !plan.has_read_at(&bytes("b"), Timestamp(5)));
+        assert!(plan.has_read_at(&bytes("b"), Timestamp(6)));
         assert!(plan.is_all_written());
     }
 
@@ -193,7 +200,7 @@ mod tests {
         let plan = Plan::new(commit(Vec::new(), vec![scanned], &["a", "b", "d", "e"])).expect("nothing is wrong");
         assert_eq!(plan.ranges[0].parts, [range("b\0", "d"), range("d\0", "e")]);
         assert_eq!(plan.ranges[0].written, [bytes("b"), bytes("d")]);
-        assert_eq!(plan.seen_at(), Some(Timestamp(5)));
+        assert_eq!(plan.seen_at(), [Timestamp(5)]);
         assert!(plan.has_read(&bytes("d")) && !plan.has_read(&bytes("e")));
     }
 

@@ -6,9 +6,11 @@
 //! | `encoding` | keys on the way there and back |
 //! | `endpoints` | where PD can be reached |
 //! | `channels`, `pd` | connections; where regions and stores are |
+//! | `lanes` | requests of all regions of a store in one stream |
 //! | `regions` | what is known about regions, corrected by what stores answer |
 //! | `answers` | from messages to answers of the seam |
-//! | `client` | timestamps and reads, through the crate `tikv-client` |
+//! | `reads` | values of keys |
+//! | `client` | timestamps and scans, through the crate `tikv-client` |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use tandem_model::ids::Timestamp;
 use tandem_store::KeyRange;
-use tonic::transport::Channel;
 
 use crate::cluster::{
     CheckTransaction, Cluster, CommitAnswer, CommitKeys, Failure, FoundLock, Prewrite, PrewriteAnswer, ReadFailure,
@@ -24,13 +25,13 @@ use crate::cluster::{
 };
 use crate::options::Options;
 use crate::stats::Stats;
-use channels::{Dialer, Stores, causes, within};
+use channels::{Connection, Dialer, Stores, causes, within};
 use client::Client;
 use encoding::Encoding;
 use endpoints::Endpoints;
+use lanes::Command;
 use pd::Pd;
 use regions::{KnownRegion, Regions};
-use wire::tikvpb::tikv_client::TikvClient;
 use wire::{errorpb, kvrpcpb};
 
 mod answers;
@@ -40,7 +41,9 @@ pub(crate) mod channels;
 pub(crate) mod client;
 mod encoding;
 mod endpoints;
+mod lanes;
 pub(crate) mod pd;
+mod reads;
 mod regions;
 mod wire;
 
@@ -144,18 +147,18 @@ impl Remote {
     }
 
     /// The region and the connection to its leader.
-    async fn leader(&self, region: Region) -> Result<(Arc<KnownRegion>, TikvClient<Channel>), Failure> {
+    async fn leader(&self, region: Region) -> Result<(Arc<KnownRegion>, Connection), Failure> {
         let inner = &self.shared;
         let Some(known) = inner.regions.get(region) else {
             return Err(Failure::Region("it has changed meanwhile".to_owned()));
         };
         let store = known.leader.store_id;
-        if let Some(client) = inner.stores.open(store) {
-            return Ok((known, client));
+        if let Some(connection) = inner.stores.open(store) {
+            return Ok((known, connection));
         }
         let address = inner.pd.store_address(store).await?;
         match inner.stores.connect(store, &address).await {
-            Ok(client) => Ok((known, client)),
+            Ok(connection) => Ok((known, connection)),
             Err(failure) => {
                 // Its regions may have other leaders by now.
                 inner.regions.forget_store(store);
@@ -177,18 +180,23 @@ impl Remote {
         }
     }
 
-    /// Takes an answer, or learns from its absence. Nobody can tell whether a request without an answer has arrived.
-    fn take<T>(
+    /// Asks the leader of a region, and learns from the answer or from its absence. Nobody can tell whether a request
+    /// without an answer has arrived.
+    async fn ask<C: Command>(
         &self,
-        known: &KnownRegion,
-        answer: Result<tonic::Response<T>, tonic::Status>,
-        region_error: impl FnOnce(&T) -> Option<&errorpb::Error>,
-    ) -> Result<T, Failure> {
-        let inner = &self.shared;
-        let answer = match answer {
+        (known, connection): (&KnownRegion, &Connection),
+        command: C,
+        region_error: impl FnOnce(&C::Answer) -> Option<&errorpb::Error>,
+    ) -> Result<C::Answer, Failure> {
+        let (inner, store) = (&self.shared, known.leader.store_id);
+        let answer = match within(inner.answer, connection.ask(command)).await {
             Ok(answer) => answer.into_inner(),
+            Err(status) if connection.is_not_served(&status) => {
+                inner.stores.only_single(store);
+                return Err(Failure::Region(format!("store {store} takes single requests only")));
+            }
             Err(status) => {
-                inner.stores.close(known.leader.store_id);
+                inner.stores.close(store);
                 inner.regions.forget(known.name());
                 return Err(Failure::Lost(causes(&status)));
             }
@@ -197,7 +205,7 @@ impl Remote {
         inner.stats.region_errors.add_one();
         inner.regions.learn(known, error);
         if error.store_not_match.is_some() {
-            inner.stores.close(known.leader.store_id);
+            inner.stores.close(store);
         }
         Err(answers::region_failure(error))
     }
@@ -222,7 +230,7 @@ impl Cluster for Remote {
     }
 
     async fn prewrite(&self, region: Region, request: Prewrite) -> Result<PrewriteAnswer, Failure> {
-        let (known, mut client) = self.leader(region).await?;
+        let (known, connection) = self.leader(region).await?;
         let encoding = &self.encoding;
         let mutations = request.mutations.into_iter().map(|(key, value)| {
             let op = if value.is_some() { kvrpcpb::Op::Put } else { kvrpcpb::Op::Del };
@@ -238,40 +246,35 @@ impl Cluster for Remote {
             try_one_pc: request.one_phase.is_some(),
             max_commit_ts: request.one_phase.map_or(0, |one_phase| one_phase.commit_at_most.0),
         };
-        let answer = self.take(&known, within(self.shared.answer, client.kv_prewrite(message)).await, |answer| {
-            answer.region_error.as_ref()
-        })?;
+        let answer = self.ask((&known, &connection), message, |answer| answer.region_error.as_ref()).await?;
         Ok(answers::prewrite(encoding, request.one_phase.is_some(), &answer))
     }
 
     async fn commit(&self, region: Region, request: CommitKeys) -> Result<CommitAnswer, Failure> {
-        let (known, mut client) = self.leader(region).await?;
+        let (known, connection) = self.leader(region).await?;
         let message = kvrpcpb::CommitRequest {
             context: Some(self.context(&known, false)),
             start_version: request.start.0,
             keys: answers::keys(&self.encoding, &request.keys),
             commit_version: request.at.0,
         };
-        let answer = self.take(&known, within(self.shared.answer, client.kv_commit(message)).await, |answer| {
-            answer.region_error.as_ref()
-        })?;
+        let answer = self.ask((&known, &connection), message, |answer| answer.region_error.as_ref()).await?;
         answers::commit(answer.error.as_ref())
     }
 
     async fn rollback(&self, region: Region, request: RollbackKeys) -> Result<RollbackAnswer, Failure> {
-        let (known, mut client) = self.leader(region).await?;
+        let (known, connection) = self.leader(region).await?;
         let message = kvrpcpb::BatchRollbackRequest {
             context: Some(self.context(&known, false)),
             start_version: request.start.0,
             keys: answers::keys(&self.encoding, &request.keys),
         };
-        let answer = within(self.shared.answer, client.kv_batch_rollback(message)).await;
-        let answer = self.take(&known, answer, |answer| answer.region_error.as_ref())?;
+        let answer = self.ask((&known, &connection), message, |answer| answer.region_error.as_ref()).await?;
         Ok(answers::rollback(answer.error.as_ref()))
     }
 
     async fn check_transaction(&self, region: Region, request: CheckTransaction) -> Result<TransactionStatus, Failure> {
-        let (known, mut client) = self.leader(region).await?;
+        let (known, connection) = self.leader(region).await?;
         let message = kvrpcpb::CheckTxnStatusRequest {
             context: Some(self.context(&known, false)),
             primary_key: self.encoding.key(&request.primary),
@@ -284,12 +287,12 @@ impl Cluster for Remote {
             },
             rollback_if_not_exist: request.roll_back_if_absent,
         };
-        let answer = within(self.shared.answer, client.kv_check_txn_status(message)).await;
-        answers::status(&self.take(&known, answer, |answer| answer.region_error.as_ref())?)
+        answers::status(&self.ask((&known, &connection), message, |answer| answer.region_error.as_ref()).await?)
     }
 
     async fn batch_get(&self, at: Timestamp, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, ReadFailure> {
-        self.shared.client.batch_get(&self.encoding, at, keys).await
+        // Boxed, so that the futures around it stay small.
+        Box::pin(self.values(at, keys)).await
     }
 
     async fn scan(

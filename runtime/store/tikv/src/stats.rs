@@ -67,6 +67,8 @@ counters! {
     commits_too_early,
     /// Snapshots that were taken.
     snapshots,
+    /// Reads that were made for several snapshots of one timestamp.
+    reads_together,
     /// Regions that were looked up at PD.
     region_lookups,
     /// Answers of stores that a region is elsewhere, has changed or is not ready.

@@ -16,18 +16,23 @@ use crate::commit::{Committer, failed};
 use crate::read::{self, Patience, to_error};
 use crate::retry::{Backoff, Deadline, Timeouts};
 use crate::stats::Stats;
+use crate::together::Together;
 
 /// What is younger than this is kept: the least window of history is twice as long. Reads of older views are checked.
 const SURELY_KEPT: Duration = Duration::from_mins(5);
 
+/// About what a commit takes under load, with a request to each region and two syncs.
+const GROUP_WAIT_MAX: Duration = Duration::from_millis(8);
+
 /// A store on a cluster. Clones share it.
 pub struct ClusterStore<C> {
     committer: Arc<Committer<C>>,
+    together: Arc<Together>,
 }
 
 impl<C> Clone for ClusterStore<C> {
     fn clone(&self) -> Self {
-        Self { committer: self.committer.clone() }
+        Self { committer: self.committer.clone(), together: self.together.clone() }
     }
 }
 
@@ -45,7 +50,7 @@ impl<C: Cluster> ClusterStore<C> {
 
     /// The same, with counters that others see too.
     pub fn with_stats(cluster: C, timeouts: Timeouts, stats: Arc<Stats>) -> Self {
-        Self { committer: Arc::new(Committer::new(cluster, stats, timeouts)) }
+        Self { committer: Arc::new(Committer::new(cluster, stats, timeouts)), together: Arc::default() }
     }
 
     /// What it has done so far.
@@ -95,13 +100,22 @@ impl<C: Cluster> ClusterStore<C> {
 impl<C: Cluster> Store for ClusterStore<C> {
     type Snapshot = ClusterSnapshot<C>;
 
-    // Each snapshot has a timestamp of its own, even of those that are asked for at once: so each can become the start
-    // of a transaction. Requests for timestamps are put together below.
+    // Snapshots that are asked for at once have one timestamp. It can become the start of one transaction: the first one
+    // that claims it.
     async fn snapshot(&self) -> Result<ClusterSnapshot<C>, Error> {
-        let at = self.now(self.deadline()).await?;
-        self.committer.claims.add(at);
+        let store = self.clone();
+        let ask = move || {
+            let store = store.clone();
+            async move {
+                let at = store.now(store.deadline()).await?;
+                store.committer.claims.add(at);
+                Ok(at)
+            }
+        };
+        let shared = self.together.timestamp(ask).await?;
         self.committer.stats.snapshots.add_one();
-        Ok(ClusterSnapshot { store: self.clone(), at, surely_kept_until: Instant::now() + SURELY_KEPT })
+        let surely_kept_until = Instant::now() + SURELY_KEPT;
+        Ok(ClusterSnapshot { store: self.clone(), at: shared.at, is_shared: shared.with_others, surely_kept_until })
     }
 
     async fn snapshot_at(&self, at: Timestamp) -> Result<ClusterSnapshot<C>, Error> {
@@ -112,11 +126,15 @@ impl<C: Cluster> Store for ClusterStore<C> {
         self.committer.stats.snapshots.add_one();
         let age = Duration::from_millis(now.unix_ms().saturating_sub(at.unix_ms()));
         let surely_kept_until = Instant::now() + SURELY_KEPT.saturating_sub(age);
-        Ok(ClusterSnapshot { store: self.clone(), at: at.min(now), surely_kept_until })
+        Ok(ClusterSnapshot { store: self.clone(), at: at.min(now), is_shared: false, surely_kept_until })
     }
 
     async fn commit(&self, commit: Commit) -> Result<CommitResult, Error> {
         self.committer.clone().commit(commit).await
+    }
+
+    fn group_wait_max(&self) -> Duration {
+        GROUP_WAIT_MAX
     }
 }
 
@@ -124,12 +142,15 @@ impl<C: Cluster> Store for ClusterStore<C> {
 pub struct ClusterSnapshot<C> {
     store: ClusterStore<C>,
     at: Timestamp,
+    /// Others read at the same time, perhaps at this moment.
+    is_shared: bool,
     surely_kept_until: Instant,
 }
 
 impl<C> Clone for ClusterSnapshot<C> {
     fn clone(&self) -> Self {
-        Self { store: self.store.clone(), at: self.at, surely_kept_until: self.surely_kept_until }
+        let Self { store, at, is_shared, surely_kept_until } = self;
+        Self { store: store.clone(), at: *at, is_shared: *is_shared, surely_kept_until: *surely_kept_until }
     }
 }
 
@@ -140,6 +161,16 @@ impl<C> fmt::Debug for ClusterSnapshot<C> {
 }
 
 impl<C: Cluster> ClusterSnapshot<C> {
+    /// Reads with those who read in the same snapshot at this moment. `None` if something is in the way of one of them.
+    async fn read_together(&self, keys: &[Bytes]) -> Option<Vec<Option<Bytes>>> {
+        let (store, at) = (self.store.clone(), self.at);
+        let read = move |keys: Vec<Bytes>| async move {
+            store.committer.stats.reads_together.add_one();
+            store.deadline().read(store.committer.cluster.batch_get(at, &keys)).await.ok()
+        };
+        self.store.together.read(at, keys, read).await
+    }
+
     /// After a read: what it gave counts only if the history had not been removed before it. Stores do not say so.
     async fn kept<T>(&self, read: T) -> Result<T, Error> {
         if Instant::now() >= self.surely_kept_until {
@@ -162,6 +193,11 @@ impl<C: Cluster> Snapshot for ClusterSnapshot<C> {
     async fn batch_get(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, Error> {
         let committer = &self.store.committer;
         committer.pending.wait_for_keys(keys.iter()).await;
+        if self.is_shared
+            && let Some(values) = self.read_together(keys).await
+        {
+            return self.kept(values).await;
+        }
         let read = read::batch_get(&committer.cluster, self.at, keys, Patience::Wait, self.store.deadline());
         self.kept(read.await.map_err(|failure| to_error(failure, self.at))?).await
     }

@@ -50,18 +50,21 @@ pub(crate) struct Validator<'a, C> {
 }
 
 impl<C: Cluster> Validator<'_, C> {
-    /// Whether the keys still have the values that were seen when the transaction begins. From there on its locks guard
-    /// them: whoever writes them from now on commits after the start, since they were read at the start. Must be asked
-    /// before anything is locked. A read just before the start would not do: what is committed in one phase may be
+    /// Whether keys that were seen before the transaction begins still have the same values when it does. From there on its
+    /// locks guard them: whoever writes them from now on commits after the start, since they were read at the start. Must be
+    /// asked before anything is locked. A read just before the start would not do: what is committed in one phase may be
     /// committed at the very timestamp that somebody else was given to start at.
+    ///
+    /// What was seen at the start or later needs no second look: since it was read, it cannot change at or before the time
+    /// at which it was seen, and whatever has changed after the start is in the way of its lock.
     pub(crate) async fn guarded_at_start(&self, plan: &Plan) -> Result<(), Invalid> {
         let mut reads = plan.guarded.clone();
-        for range in plan.ranges.iter().filter(|range| range.seen_at != self.start) {
+        for range in plan.ranges.iter().filter(|range| range.seen_at < self.start) {
             let values = self.get(range.seen_at, &range.written).await?;
             let keys = range.written.iter().zip(values);
             reads.extend(keys.map(|(key, value)| Read { key: key.clone(), seen_at: range.seen_at, value }));
         }
-        reads.retain(|read| read.seen_at != self.start && works(Mechanism::TikvGuards));
+        reads.retain(|read| read.seen_at < self.start && works(Mechanism::TikvGuards));
         self.keys_at(&reads, self.start).await
     }
 

@@ -8,7 +8,9 @@ use tandem_model::ids::Timestamp;
 
 use super::encoding::Encoding;
 use super::wire::{errorpb, kvrpcpb};
-use crate::cluster::{CommitAnswer, Failure, KeyProblem, Lock, PrewriteAnswer, RollbackAnswer, TransactionStatus};
+use crate::cluster::{
+    CommitAnswer, Failure, KeyProblem, Lock, PrewriteAnswer, ReadFailure, RollbackAnswer, TransactionStatus,
+};
 
 /// A write conflict with this reason is the transaction's own rollback.
 const REASON_SELF_ROLLED_BACK: i32 = 3;
@@ -110,7 +112,92 @@ pub(super) fn status(response: &kvrpcpb::CheckTxnStatusResponse) -> Result<Trans
     })
 }
 
+/// What a read found. Keys that are not there are not in it.
+pub(super) fn values(
+    encoding: &Encoding,
+    response: kvrpcpb::BatchGetResponse,
+) -> Result<Vec<(Bytes, Bytes)>, ReadFailure> {
+    let (mut found, mut locks) = (Vec::with_capacity(response.pairs.len()), Vec::new());
+    let errors = response.error.iter().chain(response.pairs.iter().filter_map(|pair| pair.error.as_ref()));
+    for error in errors {
+        let Some(locked) = &error.locked else { return Err(not_read(&format!("{error:?}"))) };
+        let other = || ReadFailure::Unreachable("a lock of another installation is in the way".to_owned());
+        locks.push(lock(encoding, locked).ok_or_else(other)?);
+    }
+    if !locks.is_empty() {
+        return Err(ReadFailure::Locked(locks));
+    }
+    for pair in response.pairs {
+        let other = || ReadFailure::Unreachable("a store answered with another key".to_owned());
+        found.push((encoding.own_key(&pair.key).ok_or_else(other)?, pair.value));
+    }
+    Ok(found)
+}
+
+/// What an error of a read means that is not a lock.
+pub(super) fn not_read(text: &str) -> ReadFailure {
+    if text.contains("ApiVersionNotMatched") || text.contains("InvalidKeyMode") {
+        let why = "the cluster speaks another version of the protocol: a keyspace needs version 2 enabled there, and \
+                   without one a cluster with version 2 only takes keys that begin with m or t";
+        return ReadFailure::Refused(format!("{why} ({text})"));
+    }
+    ReadFailure::Unreachable(text.to_owned())
+}
+
 /// Keys in the encoding of requests.
 pub(super) fn keys(encoding: &Encoding, keys: &[Bytes]) -> Vec<Bytes> {
     keys.iter().map(|key| encoding.key(key)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: &'static str) -> Bytes {
+        Bytes::from_static(text.as_bytes())
+    }
+
+    fn pair(key: &'static str, value: &'static str) -> kvrpcpb::KvPair {
+        kvrpcpb::KvPair { error: None, key: bytes(key), value: bytes(value) }
+    }
+
+    fn locked(key: &'static str) -> kvrpcpb::KeyError {
+        let locked =
+            kvrpcpb::LockInfo { primary_lock: bytes("p-first"), lock_version: 7, key: bytes(key), lock_ttl: 3 };
+        kvrpcpb::KeyError { locked: Some(locked), ..Default::default() }
+    }
+
+    #[test]
+    fn values_are_those_of_own_keys_and_may_be_empty() {
+        let encoding = Encoding::new(b"p-", None);
+        let response = |pairs| kvrpcpb::BatchGetResponse { pairs, ..Default::default() };
+        let found = values(&encoding, response(vec![pair("p-a", "1"), pair("p-b", "")]));
+        assert_eq!(found, Ok(vec![(bytes("a"), bytes("1")), (bytes("b"), Bytes::new())]));
+        let foreign = values(&encoding, response(vec![pair("q-a", "1")]));
+        assert!(matches!(foreign, Err(ReadFailure::Unreachable(_))), "{foreign:?}");
+    }
+
+    #[test]
+    fn a_lock_hides_all_values_wherever_it_is_told() {
+        let encoding = Encoding::new(b"p-", None);
+        let lock = |key| Lock { key: bytes(key), primary: bytes("first"), start: Timestamp(7), lives_ms: 3 };
+        let of_pair = kvrpcpb::KvPair { error: Some(locked("p-b")), ..Default::default() };
+        let response = kvrpcpb::BatchGetResponse {
+            pairs: vec![pair("p-a", "1"), of_pair],
+            error: Some(locked("p-c")),
+            ..Default::default()
+        };
+        assert_eq!(values(&encoding, response), Err(ReadFailure::Locked(vec![lock("c"), lock("b")])));
+    }
+
+    #[test]
+    fn an_error_that_is_no_lock_is_no_absence() {
+        let encoding = Encoding::new(b"p-", None);
+        let failed = |abort: &str| {
+            let error = kvrpcpb::KeyError { abort: abort.to_owned(), ..Default::default() };
+            values(&encoding, kvrpcpb::BatchGetResponse { error: Some(error), ..Default::default() })
+        };
+        assert!(matches!(failed("something"), Err(ReadFailure::Unreachable(_))));
+        assert!(matches!(failed("ApiVersionNotMatched"), Err(ReadFailure::Refused(_))));
+    }
 }

@@ -104,11 +104,13 @@ impl BareTransaction {
     }
 }
 
-/// Whether a lock or a later version is proven to have been in the way.
+/// Whether a lock or a later version is proven to have been in the way. The crate knows no better than to fail at a lock
+/// whose transaction has not written its first key yet; where it is our own first key that is not found, somebody has
+/// rolled it back.
 fn is_conflict(error: &tikv_client::Error) -> bool {
     use tikv_client::Error as E;
     match error {
-        E::KeyError(error) => error.conflict.is_some() || error.locked.is_some(),
+        E::KeyError(error) => error.conflict.is_some() || error.locked.is_some() || error.txn_not_found.is_some(),
         E::ResolveLockError(_) => true,
         E::ExtractedErrors(errors) | E::MultipleKeyErrors(errors) => {
             !errors.is_empty() && errors.iter().all(is_conflict)

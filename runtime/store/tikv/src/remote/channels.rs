@@ -1,11 +1,12 @@
 //! Connections to stores and PD.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
+use super::lanes::{self, Command, Lane};
 use super::wire::tikvpb::tikv_client::TikvClient;
 use crate::cluster::Failure;
 
@@ -15,6 +16,10 @@ const CONNECT_TIME: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// And is given up without one after this time.
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(3);
+
+/// What may come on one stream before it is taken: answers of many requests share one.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 
 /// Certificates, read and checked.
 #[derive(Clone, PartialEq, Eq)]
@@ -63,6 +68,8 @@ impl Dialer {
         let mut endpoint = endpoint
             .connect_timeout(CONNECT_TIME)
             .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_ANSWER);
         if let Some(certificates) = &certificates {
@@ -102,47 +109,87 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// A connection to a store, and the stream on it, if the store takes one.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    client: TikvClient<Channel>,
+    lane: Option<Lane>,
+}
+
+impl Connection {
+    /// Asks a request, in the stream if there is one.
+    pub(crate) async fn ask<C: Command>(&self, command: C) -> Result<tonic::Response<C::Answer>, tonic::Status> {
+        match &self.lane {
+            Some(lane) => lane.ask(command).await,
+            // Boxed, since it is rare and its future is large.
+            None => Box::pin(command.single(self.client.clone())).await,
+        }
+    }
+
+    /// Whether an error says that the store takes no stream, and that the request had no effect therefore.
+    pub(crate) fn is_not_served(&self, status: &tonic::Status) -> bool {
+        self.lane.is_some() && lanes::is_not_served(status)
+    }
+}
+
 /// The connections to stores that are open.
 #[derive(Debug)]
 pub(crate) struct Stores {
     dialer: Dialer,
-    open: Mutex<HashMap<u64, TikvClient<Channel>>>,
+    known: Mutex<Known>,
     message_bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    open: HashMap<u64, Connection>,
+    /// Stores that take single requests only.
+    single: HashSet<u64>,
 }
 
 impl Stores {
     pub(crate) fn new(dialer: Dialer, message_bytes_max: usize) -> Self {
-        Self { dialer, open: Mutex::default(), message_bytes_max }
+        Self { dialer, known: Mutex::default(), message_bytes_max }
     }
 
     /// The connection to a store, if there is one.
-    pub(crate) fn open(&self, store: u64) -> Option<TikvClient<Channel>> {
-        self.lock().get(&store).cloned()
+    pub(crate) fn open(&self, store: u64) -> Option<Connection> {
+        self.lock().open.get(&store).cloned()
     }
 
     /// Connects to a store. Of two who do so at once, the later one replaces the connection of the other, which ends
     /// with its last request.
-    pub(crate) async fn connect(&self, store: u64, address: &str) -> Result<TikvClient<Channel>, Failure> {
+    pub(crate) async fn connect(&self, store: u64, address: &str) -> Result<Connection, Failure> {
         let channel = self.dialer.dial(address).await?;
         let client = TikvClient::new(channel)
             .max_decoding_message_size(self.message_bytes_max)
             .max_encoding_message_size(self.message_bytes_max);
-        self.lock().insert(store, client.clone());
-        Ok(client)
+        let mut known = self.lock();
+        let lane = (!known.single.contains(&store)).then(|| Lane::open(client.clone()));
+        let connection = Connection { client, lane };
+        known.open.insert(store, connection.clone());
+        Ok(connection)
+    }
+
+    /// From now on, requests to this store are single ones.
+    pub(crate) fn only_single(&self, store: u64) {
+        let mut known = self.lock();
+        known.single.insert(store);
+        known.open.remove(&store);
     }
 
     /// Gives a connection up: its store was not reached, or may be elsewhere now.
     pub(crate) fn close(&self, store: u64) {
-        self.lock().remove(&store);
+        self.lock().open.remove(&store);
     }
 
     /// Gives all connections up.
     pub(crate) fn close_all(&self) {
-        self.lock().clear();
+        self.lock().open.clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, TikvClient<Channel>>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         // Nothing panics while it is locked.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,10 +1,9 @@
-//! Timestamps, reads and garbage collection through the crate `tikv-client`.
+//! Timestamps, scans and garbage collection through the crate `tikv-client`.
 //!
 //! What the crate does not do, is done around it: a limit for every call (a PD that is frozen would hang it for ever), a
 //! new client once timestamps fail again and again (its stream of timestamps does not come back by itself), locks that
 //! are met (some it never clears) are only reported. Its transactions are never used to write.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -102,26 +101,6 @@ impl Client {
         }
     }
 
-    /// Values of keys.
-    pub(crate) async fn batch_get(
-        &self,
-        encoding: &Encoding,
-        at: Timestamp,
-        keys: &[Bytes],
-    ) -> Result<Vec<Option<Bytes>>, ReadFailure> {
-        // Boxed here and below: the crate's futures are deep, and would make every future around them as large.
-        let mut snapshot = self.snapshot(at);
-        let failed = |error| read_failure(encoding, &error);
-        if let [key] = keys {
-            let key = Vec::from(encoding.key(key));
-            return Ok(vec![Box::pin(snapshot.get(key)).await.map_err(failed)?.map(Bytes::from)]);
-        }
-        let asked: Vec<Vec<u8>> = keys.iter().map(|key| encoding.key(key).into()).collect();
-        let pairs = Box::pin(snapshot.batch_get(asked)).await.map_err(failed)?;
-        let found: HashMap<Vec<u8>, Bytes> = pairs.map(|pair| (pair.0.into(), pair.1.into())).collect();
-        Ok(keys.iter().map(|key| found.get(&encoding.key(key)[..]).cloned()).collect())
-    }
-
     /// Rows of a range, page by page.
     pub(crate) async fn scan(
         &self,
@@ -163,6 +142,7 @@ impl Client {
         limit: usize,
         reverse: bool,
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadFailure> {
+        // Boxed below: the crate's futures are deep, and would make every future around them as large.
         let mut snapshot = self.snapshot(at);
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         let failed = |error| read_failure(encoding, &error);
@@ -223,13 +203,7 @@ fn read_failure(encoding: &Encoding, error: &tikv_client::Error) -> ReadFailure 
     if !locks.is_empty() {
         return ReadFailure::Locked(locks);
     }
-    let text = error.to_string();
-    if text.contains("ApiVersionNotMatched") || text.contains("InvalidKeyMode") {
-        let why = "the cluster speaks another version of the protocol: a keyspace needs version 2 enabled there, and \
-                   without one a cluster with version 2 only takes keys that begin with m or t";
-        return ReadFailure::Refused(format!("{why} ({text})"));
-    }
-    ReadFailure::Unreachable(text)
+    answers::not_read(&error.to_string())
 }
 
 fn find_locks(encoding: &Encoding, error: &tikv_client::Error, locks: &mut Vec<Lock>) {
