@@ -25,7 +25,7 @@ use crate::commands::{await_ok, run, tail};
 use crate::{Error, servers};
 
 /// How long the API server may take to be ready.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+const READY_WITHIN: Duration = Duration::from_mins(2);
 /// Kills what is left when the pipe from us ends, and removes the directory.
 const GUARD: &str = "trap '' INT TERM; read -r line; directory=$1; shift; kill -9 \"$@\" 2>/dev/null; \
                      for again in 1 2 3 4 5 6 7 8 9; do rm -rf \"$directory\" && break; sleep 0.2; done";

@@ -157,7 +157,7 @@ fn libraries(program: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// An archive in the form that all tools read. Owner root, and no times: the same content gives the same bytes.

@@ -16,7 +16,7 @@ use crate::servers::{self, ApiServer};
 use crate::{Error, network};
 
 /// How long one part may take, on a machine that is busy with builds.
-const READY_WITHIN: Duration = Duration::from_secs(180);
+const READY_WITHIN: Duration = Duration::from_mins(3);
 /// Holds the namespaces of each pod.
 const PAUSE_IMAGE: &str = "localhost/tandem-pause:1";
 /// Resolves names of Services.
@@ -141,7 +141,7 @@ impl Node<'_> {
 
     fn write(&self, name: &str, text: &str) -> Result<String, Error> {
         let path = self.place.file(&format!("configuration/{name}"));
-        let parent = path.parent().unwrap_or(Path::new("/"));
+        let parent = path.parent().unwrap_or_else(|| Path::new("/"));
         let write = || fs::create_dir_all(parent).and_then(|()| fs::write(&path, text));
         write().map_err(Error::io(format!("write {}", path.display())))?;
         Ok(path.display().to_string())
@@ -246,11 +246,11 @@ fn containerd_configuration(place: &Place) -> String {
     let network = place.file("configuration/network");
     format!(
         r#"version = 2
-root = {root:?}
-state = {state:?}
+root = "{root}"
+state = "{state}"
 disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.tracing.processor.v1.otlp"]
 [grpc]
-  address = {socket:?}
+  address = "{socket}"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE_IMAGE}"
   # Only a process with more rights than root has here may lower it.
@@ -259,13 +259,16 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
   netns_mounts_under_state_dir = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
-    conf_dir = {network:?}
+    conf_dir = "{network}"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
       SystemdCgroup = false
 "#,
-        state = run.join("state"),
+        root = root.display(),
+        state = run.join("state").display(),
+        socket = socket.display(),
+        network = network.display(),
     )
 }
 

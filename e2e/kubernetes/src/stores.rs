@@ -26,7 +26,7 @@ const PD_PEER_PORT: u16 = 12_380;
 const STORE_PORT: u16 = 20_160;
 /// Of store 0: where it is told to fail.
 const CONTROL_PORT: u16 = 20_260;
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
 /// Where clients find PD.
@@ -109,5 +109,5 @@ fn running(place: &Place, store: u8) -> Vec<u32> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use tandem_e2e_kubernetes::control_plane::{ControlPlane, Options};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 fn output(command: &mut Command) -> anyhow::Result<String> {
     let output = command.output()?;

@@ -55,11 +55,6 @@ fn template(owner: &Owner, valid: &Valid, configuration: &str) -> Value {
 fn container(valid: &Valid) -> Value {
     let args = [format!("--config={CONFIGURATION_DIRECTORY}/{CONFIGURATION_KEY}")];
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
-    let mut env = vec![field("TANDEM_MEMBER", "metadata.name")];
-    if valid.spec.store.tikv.is_some() {
-        env.push(field("POD_IP", "status.podIP"));
-        env.push(json!({"name": "TANDEM_ADVERTISE", "value": format!("$(POD_IP):{PEER_PORT}")}));
-    }
     let port = |name: &str, port: u16| json!({"name": name, "containerPort": port, "protocol": "TCP"});
     let probe = |path: &str, period: i32, failures: i32| {
         json!({
@@ -79,7 +74,6 @@ fn container(valid: &Valid) -> Value {
         "name": "runtime",
         "image": valid.image,
         "args": args,
-        "env": env,
         "ports": [port("http", INGRESS_PORT), port("admin", ADMIN_PORT), port("peer", PEER_PORT)],
         // A store may take a while to open: only then does the liveness probe begin.
         "startupProbe": probe("/livez", 1, 120),
@@ -88,6 +82,14 @@ fn container(valid: &Valid) -> Value {
         "securityContext": pod_template::container_security(),
         "volumeMounts": mounts,
     });
+    // A runtime that has its store for itself refuses to be told how others find it.
+    if valid.spec.store.tikv.is_some() {
+        container["env"] = json!([
+            field("TANDEM_MEMBER", "metadata.name"),
+            field("POD_IP", "status.podIP"),
+            {"name": "TANDEM_ADVERTISE", "value": format!("$(POD_IP):{PEER_PORT}")},
+        ]);
+    }
     if let Some(resources) = &valid.spec.resources {
         container["resources"] = json!(resources);
     }

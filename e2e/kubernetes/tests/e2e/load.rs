@@ -14,7 +14,7 @@ const ADMIN: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: orders-admi
                      selector: {tandem.dev/runtime: orders, app.kubernetes.io/component: runtime}\n  \
                      ports: [{port: 9090, targetPort: admin}]\n";
 /// How long all orders may take.
-const ENDS_WITHIN: Duration = Duration::from_secs(300);
+const ENDS_WITHIN: Duration = Duration::from_mins(5);
 /// Clients that send at the same time; they share two processors with the cluster.
 const CONNECTIONS: &str = "8";
 

@@ -12,7 +12,7 @@ use crate::kube::{Namespace, output, program};
 /// Where the operator is.
 pub(crate) const NAMESPACE: &str = "tandem-system";
 /// How long pods may take to start on a busy machine.
-pub(crate) const START_WITHIN: Duration = Duration::from_secs(180);
+pub(crate) const START_WITHIN: Duration = Duration::from_mins(3);
 /// Labels of the pods of a runtime.
 pub(crate) const RUNTIME_PODS: &str = "tandem.dev/runtime=orders,app.kubernetes.io/component=runtime";
 const HELM_WITHIN: &str = "180s";
