@@ -79,20 +79,20 @@ pub(super) struct Places<'a> {
     pub(super) cluster: SimulatedCluster,
     pub(super) workers: Workers,
     pub(super) network: Network<TestedStore>,
-    places: Vec<Place>,
+    all: Vec<Place>,
 }
 
 impl<'a> Places<'a> {
     pub(super) fn new(plan: &'a Plan, trace: &Trace, cluster: &SimulatedCluster) -> Self {
         let workers = Workers::new(&plan.life, trace, plan.seed);
         let network = Network::new(&plan.life, trace, plan.seed.wrapping_add(1));
-        let places = (0..plan.life.pods).map(|_| Place::default()).collect();
-        Self { plan, trace: trace.clone(), cluster: cluster.clone(), workers, network, places }
+        let all = (0..plan.life.pods).map(|_| Place::default()).collect();
+        Self { plan, trace: trace.clone(), cluster: cluster.clone(), workers, network, all }
     }
 
     /// How clients come to them.
     pub(super) fn routers(&self) -> Vec<Router> {
-        self.places.iter().map(Place::router).collect()
+        self.all.iter().map(Place::router).collect()
     }
 
     /// A runtime begins at a place, as often as it takes.
@@ -123,7 +123,7 @@ impl<'a> Places<'a> {
                 self.network.add(number, runtime.clone());
                 let router = tandem_runtime::ingress::router(runtime.clone(), Arc::clone(runtime.metrics()));
                 let gone = CancellationToken::new();
-                *self.places[number].lock() = Some(Running { runtime, process, router, gone });
+                *self.all[number].lock() = Some(Running { runtime, process, router, gone });
                 true
             }
             Err(error) => {
@@ -136,12 +136,12 @@ impl<'a> Places<'a> {
     }
 
     fn process(&self, number: usize) -> Option<usize> {
-        self.places[number].lock().as_ref().map(|running| running.process)
+        self.all[number].lock().as_ref().map(|running| running.process)
     }
 
     /// The runtime at a place is gone, with all that it was at.
     fn kill(&self, number: usize) -> bool {
-        let Some(running) = self.places[number].lock().take() else { return false };
+        let Some(running) = self.all[number].lock().take() else { return false };
         self.cluster.set_life(running.process, Life::Dead);
         self.network.kill(number);
         running.gone.cancel();
@@ -160,7 +160,7 @@ impl<'a> Places<'a> {
                 }
             }
             Trouble::Stopped(number) => {
-                let running = self.places[number].lock().clone();
+                let running = self.all[number].lock().clone();
                 let Some(running) = running else { return };
                 self.trace.tick("pod-stopped", "");
                 running.runtime.shut_down(2 * STOP_GRACE).await;
@@ -187,7 +187,7 @@ impl<'a> Places<'a> {
 
     /// The world is over: runtimes know the network, and it knows them.
     pub(super) fn end(&self) {
-        for place in &self.places {
+        for place in &self.all {
             let running = place.lock().take();
             drop(running);
         }
