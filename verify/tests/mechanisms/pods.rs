@@ -95,7 +95,7 @@ pub(crate) async fn numbers_of_a_lane_follow_commits_of_any_runtime() {
     // Versions of the second runtime are above all of the first one.
     committed(two.run("from", note("first"))).await;
     committed(one.run("from", note("second"))).await;
-    for go in go.iter() {
+    for go in &go {
         reach(go);
     }
     claim!(arrived(&one).await, [Some(1), Some(2)]);
