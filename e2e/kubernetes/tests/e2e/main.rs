@@ -3,6 +3,7 @@
 //!
 //! Without `TANDEM_E2E=1` they are skipped, and say so.
 
+mod admission;
 mod kube;
 mod life;
 mod load;
