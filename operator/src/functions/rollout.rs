@@ -187,7 +187,8 @@ pub fn next_look(list: &[RevisionStatus], rollout: Option<&Rollout>, now: Timest
         RevisionState::Draining => Some(DRAIN_MS),
         RevisionState::Starting | RevisionState::Active | RevisionState::Failed => None,
     };
-    let left_ms = list.iter().filter_map(|one| Some(lasts_ms(one)?.saturating_sub(age_ms(one, now)).max(LOOK_MS_MIN))).min()?;
+    let left_ms =
+        list.iter().filter_map(|one| Some(lasts_ms(one)?.saturating_sub(age_ms(one, now)).max(LOOK_MS_MIN))).min()?;
     Some(std::time::Duration::from_millis(u64::try_from(left_ms).unwrap_or_default()))
 }
 
