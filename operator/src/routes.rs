@@ -1,6 +1,6 @@
 //! `FunctionRoute`: a way in, and the way there from outside of the cluster.
 //!
-//! dereference ([`reconcile`]) → validate ([`validate`]) → build ([`build`]) → apply → prune → status
+//! dereference ([`reconcile`]) → validate → build ([`build`]) → apply → prune → status
 
 use std::collections::BTreeSet;
 

@@ -1,13 +1,13 @@
 //! An API server that answers with errors for a while.
 
-use super::support::server::Call;
+use super::support::server::Fault;
 use super::support::{Harness, objects};
 
 /// Longer than all pauses together.
-const PAUSES: std::time::Duration = std::time::Duration::from_secs(1_800);
+const PAUSES: std::time::Duration = std::time::Duration::from_mins(30);
 
 /// Every `period`-th write is answered with `code`, until `most` were.
-fn every(period: usize, code: u16, most: usize) -> Box<dyn FnMut(&Call) -> Option<u16> + Send> {
+fn every(period: usize, code: u16, most: usize) -> Fault {
     let (mut seen, mut failed) = (0, 0);
     Box::new(move |call| {
         if !call.is_write() {
@@ -51,10 +51,10 @@ async fn a_missing_right_is_named_and_what_works_goes_on() {
     for object in objects::shop() {
         harness.apply(&object);
     }
-    tokio::time::sleep(std::time::Duration::from_secs(120)).await;
+    tokio::time::sleep(std::time::Duration::from_mins(2)).await;
     assert_eq!(harness.conditions("functionruntimes", "default"), ["Ready=False Forbidden"]);
     harness.server.lock().fault = None;
-    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    tokio::time::sleep(std::time::Duration::from_mins(10)).await;
     assert_eq!(harness.conditions("functionruntimes", "default"), ["Ready=True Ready"]);
 }
 

@@ -72,7 +72,7 @@ async fn a_revision_that_fails_is_rolled_back() {
     harness.settle().await;
     assert_eq!(weights(&harness, &old), [100], "it is not tried again");
     harness.apply(&stepwise("order:3"));
-    tokio::time::sleep(Duration::from_secs(300)).await;
+    tokio::time::sleep(Duration::from_mins(5)).await;
     assert_eq!(harness.conditions("functions", "order"), ["Ready=True Ready"]);
 }
 
@@ -84,7 +84,7 @@ async fn a_revision_that_nobody_shakes_hands_with_gets_no_flows() {
     let new = tandem_operator::functions::revision::revision(&spec).unwrap();
     harness.runtimes.unreachable.lock().unwrap().push(new);
     harness.apply(&stepwise("order:2"));
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::sleep(Duration::from_mins(10)).await;
     assert_eq!(weights(&harness, &old), [100, 0]);
     assert_eq!(
         harness.conditions("functions", "order"),
@@ -92,7 +92,7 @@ async fn a_revision_that_nobody_shakes_hands_with_gets_no_flows() {
     );
     // The edit is taken back: the old revision was never out of service.
     harness.apply(&stepwise("order:1"));
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(weights(&harness, &old), [100]);
     assert_eq!(harness.conditions("functions", "order"), ["Ready=True Ready"]);
 }

@@ -18,7 +18,7 @@ use super::server::{ApiServer, Place};
 /// Nothing was written for so long: nothing will be.
 const QUIET: Duration = Duration::from_secs(20);
 /// It must be quiet by then.
-const DEADLINE: Duration = Duration::from_secs(3_600);
+const DEADLINE: Duration = Duration::from_hours(1);
 /// How often it is looked.
 const STEP: Duration = Duration::from_millis(250);
 
@@ -26,7 +26,6 @@ const STEP: Duration = Duration::from_millis(250);
 pub(crate) struct Harness {
     pub(crate) server: ApiServer,
     pub(crate) runtimes: Arc<Runtimes>,
-    pub(crate) context: Arc<Context>,
     shutdown: CancellationToken,
 }
 
@@ -55,12 +54,12 @@ impl Harness {
         let context = Arc::new(Context::new(writer, Arc::new(Direct(Arc::clone(&runtimes))), settings, clock));
         let (gates, shutdown) = (Arc::new(Gates::default()), CancellationToken::new());
         watches::start(&context, &[None::<Text>], &gates, &shutdown);
-        let (working, stop) = (Arc::clone(&context), shutdown.clone());
+        let stop = shutdown.clone();
         tokio::spawn(async move {
             gates.all_open().await;
-            controller::run(working, stop).await;
+            controller::run(context, stop).await;
         });
-        Self { server, runtimes, context, shutdown }
+        Self { server, runtimes, shutdown }
     }
 
     /// Ends this operator and starts another one.
