@@ -9,8 +9,10 @@
 //! | [`world`] | a whole runtime in one deterministic thread, with faults and crashes from a seed |
 //! | [`commits`] | committers on a simulated TiKV cluster, with faults from a seed |
 //! | [`process`] | the same programs against real processes, with kill -9 |
+//! | [`faults`] | named faults of real runtimes on real stores of TiKV's protocol |
 
 pub mod commits;
+pub mod faults;
 pub mod history;
 mod jobs;
 pub mod model;
