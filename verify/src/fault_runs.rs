@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde::Serialize;
 use tandem_e2e_tikv::Cluster;
-use tandem_verify::faults::{self, CASES, Case, Launch, Report};
+use tandem_verify::faults::{self, CASES, Case, Launch, Plan, Report};
 
 use crate::processes::threads;
 
@@ -77,9 +77,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
                 break 'rounds;
             }
             let seed = arguments.seed + whole.runs.len() as u64;
+            let (verify, launch, place) = (verify.clone(), launch.clone(), case.name.to_owned());
+            let plan = Plan { case: *case, seed, place, verify, launch, tells: arguments.verbose };
             let report = threads.block_on(async {
-                let cluster = Arc::new(Cluster::start(faults::cluster_options(&[*case])).await?);
-                faults::run(*case, &cluster, (&verify, &launch), (seed, arguments.verbose)).await
+                let cluster = Cluster::start(faults::cluster_options(&[case.name], case.disturbs())).await?;
+                anyhow::Ok(faults::run(&plan, &Arc::new(cluster)).await)
             })?;
             eprintln!("{}", line(&report));
             whole.bad += usize::from(!report.is_good());

@@ -23,7 +23,7 @@
 //! | `judge` | what is stored at the end |
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -98,6 +98,19 @@ pub struct Report {
 }
 
 impl Report {
+    fn new(plan: &Plan, began: Instant, counts: BTreeMap<String, u64>, violations: Vec<String>) -> Self {
+        Self {
+            case: plan.case.name,
+            covers: plan.case.covers,
+            seed: plan.seed,
+            seconds: began.elapsed().as_secs_f64(),
+            recovered_in_seconds: None,
+            counts,
+            violations,
+            kept: None,
+        }
+    }
+
     /// Whether nothing was found that must not be.
     pub fn is_good(&self) -> bool {
         self.violations.is_empty()
@@ -109,17 +122,17 @@ impl Report {
     }
 }
 
-/// The options of a cluster on which the case can run alone, below [`prefix_of`] its name.
-pub fn cluster_options(cases: &[Case]) -> Options {
-    let cuts = |case: &Case| slots::cuts(&rows_prefix(&prefix_of(case.name)), SLOTS, REGIONS);
-    let mut options = Options { splits: cases.iter().flat_map(cuts).collect(), ..Options::default() };
-    options.proxied = cases.iter().any(Case::disturbs);
-    options
+/// The options of a cluster on which runs have places of their own, each with regions on all stores. Stores and PD can be
+/// reached through proxies if somebody wants to disturb them.
+pub fn cluster_options(places: &[&str], disturbed: bool) -> Options {
+    let cuts = |place: &&str| slots::cuts(&rows_prefix(&prefix_of(place)), SLOTS, REGIONS);
+    let options = Options { splits: places.iter().flat_map(cuts).collect(), ..Options::default() };
+    if disturbed { options.proxied() } else { options }
 }
 
-/// Where the rows of a case are.
-pub fn prefix_of(name: &str) -> String {
-    format!("m/faults/{name}")
+/// Where the rows of a run are.
+fn prefix_of(place: &str) -> String {
+    format!("m/faults/{place}")
 }
 
 fn rows_prefix(prefix: &str) -> Vec<u8> {
@@ -181,32 +194,41 @@ fn application(seed: u64) -> Application {
     application
 }
 
-/// Runs a case. `Err` means that there was nothing to judge.
-pub async fn run(
-    case: Case,
-    cluster: &Arc<Cluster>,
-    (verify, launch): (&Path, &Launch),
-    (seed, tells): (u64, bool),
-) -> anyhow::Result<Report> {
-    let began = Instant::now();
-    let journal = Arc::new(Journal::new(tells));
-    let prefix = prefix_of(case.name);
-    let url = format!("tikv://{}/{prefix}", cluster.pd_endpoints().join(","));
-    let shape = Shape { runtimes: case.runtimes, strangers: case.strangers, clocks: case.clocks };
-    let pods = Pods::start(verify, launch, shape, &application(seed), &url).await?;
-    let mut run = Run {
-        load: Arc::new(Load::new(pods.web(&journal), seed, case.pace)),
-        histories: Arc::new(Histories::new(seed, pods.web(&journal))),
-        site: Site { cluster: Arc::clone(cluster), pods, journal, prefix, url },
-        recovered_in: None,
-    };
-    let mut violations = Vec::new();
-    if let Err(problem) = run.play(&case, &mut violations).await {
-        violations.push(format!("{problem:#}"));
-    }
-    Ok(run.report(&case, seed, began, violations))
+/// One run before it begins.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What goes wrong.
+    pub case: Case,
+    /// What clients ask follows from it.
+    pub seed: u64,
+    /// Names the part of the cluster that is its own.
+    pub place: String,
+    /// The program `tandem-verify`, which is its own worker.
+    pub verify: PathBuf,
+    /// How runtimes are started.
+    pub launch: Launch,
+    /// Tells on the terminal what is done.
+    pub tells: bool,
 }
 
+/// Runs a case. What does not start, or not any more, is a finding like any other.
+pub async fn run(plan: &Plan, cluster: &Arc<Cluster>) -> Report {
+    let began = Instant::now();
+    let journal = Arc::new(Journal::new(plan.tells));
+    let mut violations = Vec::new();
+    match Run::new(plan, cluster, &journal).await {
+        Ok(mut run) => {
+            if let Err(problem) = run.play(&plan.case, &mut violations).await {
+                violations.push(format!("{problem:#}"));
+            }
+            run.report(plan, began, violations)
+        }
+        Err(problem) => {
+            violations.push(format!("{problem:#}"));
+            Report::new(plan, began, BTreeMap::new(), violations)
+        }
+    }
+}
 /// A run that is under way.
 struct Run {
     site: Site,
@@ -216,6 +238,21 @@ struct Run {
 }
 
 impl Run {
+    async fn new(plan: &Plan, cluster: &Arc<Cluster>, journal: &Arc<Journal>) -> anyhow::Result<Self> {
+        let Plan { case, seed, .. } = plan;
+        let prefix = prefix_of(&plan.place);
+        let url = format!("tikv://{}/{prefix}", cluster.pd_endpoints().join(","));
+        let shape = Shape { runtimes: case.runtimes, strangers: case.strangers, clocks: case.clocks };
+        let pods = Pods::start((&plan.verify, &plan.launch), shape, &application(*seed), &url).await?;
+        let (cluster, journal) = (Arc::clone(cluster), Arc::clone(journal));
+        Ok(Self {
+            load: Arc::new(Load::new(pods.web(&journal), *seed, case.pace)),
+            histories: Arc::new(Histories::new(*seed, pods.web(&journal))),
+            site: Site { cluster, pods, journal, prefix, url },
+            recovered_in: None,
+        })
+    }
+
     async fn play(&mut self, case: &Case, violations: &mut Vec<String>) -> anyhow::Result<()> {
         self.recover().await.context("before anything went wrong")?;
         let mut clients = self.begin();
@@ -327,33 +364,22 @@ impl Run {
         Ok(())
     }
 
-    fn report(self, case: &Case, seed: u64, began: Instant, mut violations: Vec<String>) -> Report {
+    fn report(self, plan: &Plan, began: Instant, mut violations: Vec<String>) -> Report {
         let (counts, alarms) = self.site.journal.take();
-        let mut report = Report {
-            case: case.name,
-            covers: case.covers,
-            seed,
-            seconds: began.elapsed().as_secs_f64(),
-            recovered_in_seconds: self.recovered_in.map(|time| time.as_secs_f64()),
-            counts,
-            violations: Vec::new(),
-            kept: None,
-        };
-        let (calm, succeeded) = (report.count(CALM), report.count(CALM_SUCCEEDED));
+        let count = |what: &str| counts.get(what).copied().unwrap_or_default();
+        let (calm, succeeded) = (count(CALM), count(CALM_SUCCEEDED));
         if violations.is_empty() && (calm == 0 || succeeded * 100 < calm * CALM_SUCCEEDED_PERCENT_MIN) {
             violations.push(format!("of {calm} operations that no fault touched only {succeeded} succeeded"));
         }
-        let samples = report.count("samples") + report.count("samples-in-faults");
+        let samples = count("samples") + count("samples-in-faults");
         if violations.is_empty() && samples < SAMPLES_MIN {
             violations.push(format!("only {samples} snapshots were looked at"));
         }
         violations.extend(alarms);
         violations.extend(self.site.pods.complaints());
-        if !violations.is_empty() {
-            report.kept = Some(self.site.pods.keep());
-        }
+        let kept = (!violations.is_empty()).then(|| self.site.pods.keep());
         violations.truncate(TOLD_MAX);
-        report.violations = violations;
-        report
+        let recovered_in_seconds = self.recovered_in.map(|time| time.as_secs_f64());
+        Report { recovered_in_seconds, kept, ..Report::new(plan, began, counts, violations) }
     }
 }

@@ -315,7 +315,7 @@ fn protocol_name(protocol: Protocol) -> &'static str {
     }
 }
 
-pub(crate) fn free_addresses(count: usize) -> std::io::Result<Vec<SocketAddr>> {
+fn free_addresses(count: usize) -> std::io::Result<Vec<SocketAddr>> {
     let listeners = (0..count).map(|_| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
     let listeners: Vec<std::net::TcpListener> = listeners.collect::<Result<_, _>>()?;
     listeners.iter().map(std::net::TcpListener::local_addr).collect()
