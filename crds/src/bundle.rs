@@ -42,6 +42,8 @@ pub struct Bundle {
     kind: String,
     /// Names the contents; see [`Bundle::revision`].
     revision: String,
+    /// See [`Bundle::sequence`].
+    sequence: u64,
     /// Objects with `apiVersion`, `kind`, `metadata` (`name` and `namespace` only) and `spec`, in the order of kind and name.
     resources: Vec<Json>,
     /// By function; in the order of revisions.
@@ -122,7 +124,11 @@ pub enum Error {
 
 impl Bundle {
     /// A bundle of these resources. What is not part of an application (status, labels, who changed it when) is left out.
-    pub fn new(resources: &Resources, workers: BTreeMap<String, Vec<Workers>>) -> Result<Self, serde_json::Error> {
+    pub fn new(
+        resources: &Resources,
+        workers: BTreeMap<String, Vec<Workers>>,
+        sequence: u64,
+    ) -> Result<Self, serde_json::Error> {
         let mut objects = Vec::new();
         add(&mut objects, Kind::Function, &resources.functions)?;
         add(&mut objects, Kind::Egress, &resources.egresses)?;
@@ -135,6 +141,7 @@ impl Bundle {
             api_version: API_VERSION.to_owned(),
             kind: KIND.to_owned(),
             revision: String::new(),
+            sequence,
             resources: objects,
             workers,
         };
@@ -146,6 +153,12 @@ impl Bundle {
     /// Names the contents: two bundles with the same revision are the same.
     pub fn revision(&self) -> &str {
         &self.revision
+    }
+
+    /// Its place in the order of the bundles of one namespace: each is greater than those before it. A file that is
+    /// mounted lags behind what was pushed; a runtime does not go back to what it says then. Not part of the contents.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     /// Where the workers of functions are that have an image.
@@ -290,7 +303,7 @@ mod tests {
     #[test]
     fn what_is_read_is_what_was_written() {
         let resources = resources(&[FUNCTIONS, ROUTE]);
-        let bundle = Bundle::new(&resources, workers(&[("b", 10), ("a", 90)])).unwrap();
+        let bundle = Bundle::new(&resources, workers(&[("b", 10), ("a", 90)]), 7).unwrap();
         for bytes in [bundle.to_json().unwrap(), bundle.to_gzip().unwrap()] {
             let read = Bundle::read(&bytes).unwrap();
             assert_eq!(read, bundle);
@@ -302,8 +315,10 @@ mod tests {
 
     #[test]
     fn order_and_labels_do_not_count_and_everything_else_does() {
-        let revision = |texts: &[&str], weights: &[(&str, u32)]| {
-            Bundle::new(&resources(texts), workers(weights)).unwrap().revision().to_owned()
+        let mut sequence = 0;
+        let mut revision = |texts: &[&str], weights: &[(&str, u32)]| {
+            sequence += 1;
+            Bundle::new(&resources(texts), workers(weights), sequence).unwrap().revision().to_owned()
         };
         let first = revision(&[FUNCTIONS, ROUTE], &[("a", 90), ("b", 10)]);
         assert_eq!(first.len(), REVISION_DIGITS);
@@ -316,7 +331,7 @@ mod tests {
 
     #[test]
     fn what_is_not_whole_is_refused() {
-        let bundle = Bundle::new(&resources(&[FUNCTIONS]), workers(&[("a", 100)])).unwrap();
+        let bundle = Bundle::new(&resources(&[FUNCTIONS]), workers(&[("a", 100)]), 1).unwrap();
         let json = String::from_utf8(bundle.to_json().unwrap()).unwrap();
         let refused = |text: &str| Bundle::read(text.as_bytes()).unwrap_err().to_string();
         assert!(refused(&json.replace("\"image\":\"a\"", "\"image\":\"z\"")).contains("its contents are revision"));
@@ -328,9 +343,9 @@ mod tests {
         let mut bytes = bundle.to_gzip().unwrap();
         bytes.truncate(bytes.len() / 2);
         assert!(matches!(Bundle::read(&bytes), Err(Error::Gzip(_))));
-        let uneven = Bundle::new(&resources(&[FUNCTIONS]), workers(&[("a", 99)])).unwrap();
+        let uneven = Bundle::new(&resources(&[FUNCTIONS]), workers(&[("a", 99)]), 1).unwrap();
         assert!(matches!(Bundle::read(&uneven.to_json().unwrap()), Err(Error::Weights { sum: 99, .. })));
-        let twice = Bundle::new(&resources(&[FUNCTIONS]), workers(&[("a", 50), ("a", 50)])).unwrap();
+        let twice = Bundle::new(&resources(&[FUNCTIONS]), workers(&[("a", 50), ("a", 50)]), 1).unwrap();
         assert!(matches!(Bundle::read(&twice.to_json().unwrap()), Err(Error::TwiceTheSame { .. })));
     }
 }

@@ -116,6 +116,11 @@ impl<S: Store> Engine<S> {
         self.random.lock().unwrap_or_else(PoisonError::into_inner).random_range(0.5..=1.0)
     }
 
+    /// Names a flow in the lines of turns.
+    pub(crate) fn ticket(&self) -> Ticket {
+        Ticket(self.tickets.fetch_add(1, Ordering::Relaxed))
+    }
+
     /// Whether requests are taken.
     pub(crate) fn is_ready(&self) -> bool {
         !self.draining.load(Ordering::Relaxed) && !self.store_stopped.is_cancelled() && !self.stop.is_cancelled()
@@ -166,7 +171,7 @@ impl<S: Store> Engine<S> {
         cancel: CancellationToken,
         progress: Box<dyn Fn(u32) + Send + Sync>,
     ) -> Flow<S> {
-        let held = self.turns.held(Ticket(self.tickets.fetch_add(1, Ordering::Relaxed)));
+        let held = self.turns.held(self.ticket());
         let only_reads = isolation == Some(Isolation::ReadOnly);
         let place = if only_reads { None } else { held.line_up(&request.instance) };
         Flow {

@@ -34,6 +34,7 @@ mod attempt;
 mod call;
 mod effects;
 mod lanes;
+mod order;
 mod reads;
 mod trace;
 
@@ -120,11 +121,9 @@ pub(crate) enum Left {
 enum Step {
     Left(Left),
     /// Run again. `blame` names the instances that were fought over.
-    Conflict {
-        blame: Vec<Instance>,
-        solo: bool,
-        sequential: bool,
-    },
+    Conflict(Conflict),
+    /// Run again with turns on all that the last attempt came upon.
+    Turns,
     /// Run again after a failure that may pass.
     Failed(Cause),
     /// Run again on another worker.
@@ -133,6 +132,19 @@ enum Step {
     Decided(Outcome, Cause),
     /// The store could not take it now.
     Refused(String),
+}
+
+/// Why an attempt was in vain, though nobody is to blame.
+#[derive(Debug, Default)]
+struct Conflict {
+    /// What flows of this runtime fought over.
+    blame: Vec<Instance>,
+    /// What flows of other runtimes had a part in.
+    between: Vec<Instance>,
+    /// Nothing that it read had changed, but something that flows before it had: it was thrown away with them.
+    collateral: bool,
+    solo: bool,
+    sequential: bool,
 }
 
 /// What a commit is made of.
@@ -147,6 +159,8 @@ struct Parts {
 struct Memory {
     attempts: u32,
     conflicts: u32,
+    /// Attempts that ended because something else had to be taken in turn first, or with those of others.
+    again: u32,
     failures: u32,
     lost: u32,
     solo: bool,
@@ -254,20 +268,17 @@ impl<S: Store> Flow<S> {
         let backoff = match step {
             Step::Left(left) => return Some(left),
             Step::Decided(outcome, cause) => return Some(self.end(outcome, cause, memory).await),
-            Step::Conflict { blame, solo, sequential } => {
-                let now = Instant::now();
-                for instance in &blame {
-                    self.engine.turns.mark_contended(instance, now);
-                }
-                self.engine.metrics.conflict(&self.request.instance.function);
-                memory.conflicts += 1;
-                memory.solo |= solo;
-                memory.sequential |= sequential;
+            Step::Turns => {
+                memory.again += 1;
+                return None;
+            }
+            Step::Conflict(conflict) => {
+                self.note(&conflict, memory);
                 if memory.conflicts >= limits.attempts_max {
                     let detail = format!("other flows changed what it read in each of {} attempts", memory.conflicts);
                     return Some(self.end(Outcome::Conflict, Cause::new("conflict", detail), memory).await);
                 }
-                self.backoff(RETRY_BACKOFF, memory.conflicts - 1)
+                self.backoff(RETRY_BACKOFF, memory.conflicts.saturating_sub(1))
             }
             Step::Failed(cause) => {
                 memory.failures += 1;
@@ -302,7 +313,7 @@ impl<S: Store> Flow<S> {
         memory.attempts += 1;
         (self.progress)(memory.attempts);
         if memory.attempts > 1 && self.isolation != Isolation::ReadOnly {
-            self.take_again(held, memory).await;
+            self.take_again(held, memory, deadline).await;
         }
         let opened = tokio::select! {
             biased;
@@ -328,11 +339,13 @@ impl<S: Store> Flow<S> {
             }),
         };
         memory.calls = attempt.traces();
+        let lacks_turns = attempt.lacks_turns();
         let (mut reads, tree) = attempt.into_parts();
         memory.tree = Some(tree);
         match ended {
             Err(step) => step,
             Ok(End::Broken(broken)) => step_of(broken),
+            Ok(_) if lacks_turns && held.may_begin_again() => Step::Turns,
             Ok(End::Rejected(cause)) if self.isolation == Isolation::ReadOnly => {
                 Step::Left(self.left_read_only(Outcome::Rejected, Some(cause), None, memory))
             }
@@ -359,16 +372,6 @@ impl<S: Store> Flow<S> {
 
     fn backoff(&self, first: Duration, times: u32) -> Duration {
         backoff(first, times, self.engine.jitter())
-    }
-
-    /// Takes the turns for another attempt: on everything that the last one touched if there was a conflict, in key
-    /// order, else on the entry, unless it is still held.
-    async fn take_again(&self, held: &Held, memory: &Memory) {
-        let entry = std::slice::from_ref(&self.request.instance);
-        let fought_over = memory.tree.as_ref().filter(|_| memory.conflicts > 0).map(Tree::footprint);
-        for instance in fought_over.as_deref().unwrap_or(entry) {
-            held.try_take(instance).await;
-        }
     }
 
     /// Opens a view, unless the flow has a record already.
@@ -443,19 +446,25 @@ impl<S: Store> Flow<S> {
         let sealed = match self.engine.partition.seal(view, sealing) {
             Ok(sealed) => sealed,
             Err(Stale { rows }) => {
-                let blame = rows.iter().filter_map(|row| instance_of(row)).collect();
-                return Step::Conflict { blame, solo: false, sequential: false };
+                let (blame, blame_less) = (order::instances(&rows), rows.is_empty());
+                return Step::Conflict(Conflict { collateral: blame_less, blame, ..Conflict::default() });
             }
         };
         self.was_sealed.store(true, Ordering::Relaxed);
-        // Whoever is next sees what was sealed, and need not wait for the disk.
-        held.into_iter().for_each(Held::give_back);
+        // Whoever is next sees what was sealed, and need not wait for the disk, unless it is elsewhere.
+        if let Some(held) = held {
+            held.sealed(self.engine.partition.is_shared());
+        }
         let sealed =
             if works(Mechanism::NoCancelAfterSealing) { Ok(sealed.await) } else { self.unless_cancelled(sealed).await };
+        held.inspect(|held| held.give_back());
         let Ok(sealed) = sealed else { return Step::Decided(Outcome::Cancelled, cancelled()) };
         match sealed {
             Ok(Sealed::Durable) => Step::Left(Left::Ended(record)),
-            Ok(Sealed::Again { own }) => Step::Conflict { blame: Vec::new(), solo: own, sequential: false },
+            Ok(Sealed::Again { own, rows }) => {
+                let between = order::instances(&rows);
+                Step::Conflict(Conflict { between, solo: own, collateral: !own, ..Conflict::default() })
+            }
             Ok(Sealed::Refused(why)) => Step::Refused(why),
             Err(_) => Step::Refused("the runtime is stopping".to_owned()),
         }
@@ -486,7 +495,7 @@ impl<S: Store> Flow<S> {
             match step {
                 Step::Left(left) => return left,
                 Step::Refused(why) => last = why,
-                Step::Conflict { .. } | Step::Failed(_) | Step::Lost(_) | Step::Decided(..) => {
+                Step::Conflict(_) | Step::Turns | Step::Failed(_) | Step::Lost(_) | Step::Decided(..) => {
                     "others keep writing its record".clone_into(&mut last);
                 }
             }
@@ -567,11 +576,8 @@ fn step_of(broken: Broken) -> Step {
         Broken::Failure { cause, retryable: true } => Step::Failed(cause),
         Broken::Failure { cause, retryable: false } => Step::Decided(Outcome::Failed, cause),
         Broken::Lost(cause) => Step::Lost(cause),
-        Broken::Stale(rows) => {
-            let blame = rows.iter().filter_map(|row| instance_of(row)).collect();
-            Step::Conflict { blame, solo: false, sequential: false }
-        }
-        Broken::Ring => Step::Conflict { blame: Vec::new(), solo: false, sequential: true },
+        Broken::Stale(rows) => Step::Conflict(Conflict { blame: order::instances(&rows), ..Conflict::default() }),
+        Broken::Ring => Step::Conflict(Conflict { sequential: true, ..Conflict::default() }),
         Broken::Store(error) => Step::Refused(error.to_string()),
     }
 }
@@ -583,19 +589,4 @@ fn cancelled() -> Cause {
 fn backoff(first: Duration, times: u32, jitter: f64) -> Duration {
     let whole = first.saturating_mul(1 << times.min(16)).min(RETRY_BACKOFF_MAX.max(first * 8));
     whole.mul_f64(jitter)
-}
-
-/// Whose state a row is part of.
-fn instance_of(row: &[u8]) -> Option<Instance> {
-    use tandem_store::keys::RowKey;
-    match tandem_store::keys::parse(row).ok()? {
-        RowKey::StateValue { instance, .. } | RowKey::StateEntry { instance, .. } => Some(instance),
-        RowKey::Request { .. }
-        | RowKey::Inbox { .. }
-        | RowKey::Timer { .. }
-        | RowKey::Egress { .. }
-        | RowKey::DeadLetter { .. }
-        | RowKey::Lane { .. }
-        | RowKey::Meta { .. } => None,
-    }
 }

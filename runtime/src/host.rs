@@ -10,20 +10,23 @@
 //!
 //! **Invariant:** generated protocol types do not leave this module, but for the seam [`crate::dial`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_model::ids::{FunctionName, HandlerName, Instance, Payload, StateName};
-use tandem_model::topology::{Endpoint, Isolation, StateKind, Topology};
+use tandem_model::topology::{Endpoint, Function, Handler, Isolation, Revision, State, StateKind, Topology};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::dial::Dial;
 use crate::metrics::{Metrics, WorkerDrop};
+use revisions::Counts;
 
 pub(crate) use link::Begun;
+pub(crate) use revisions::Draw;
+pub use revisions::{RevisionReport, WorkerProblem};
 pub(crate) use worker::{Lease, Worker};
 
 mod connect;
@@ -31,6 +34,7 @@ mod events;
 mod frames;
 mod http;
 mod link;
+mod revisions;
 mod welcome;
 mod worker;
 
@@ -156,6 +160,9 @@ pub(crate) struct Interface {
     pub(crate) states: BTreeMap<StateName, StateKind>,
 }
 
+type Handlers = BTreeMap<HandlerName, Handler>;
+type States = BTreeMap<StateName, State>;
+
 /// All connections to workers.
 pub(crate) struct Host {
     metrics: Arc<Metrics>,
@@ -169,8 +176,8 @@ pub(crate) struct Host {
 #[derive(Default)]
 struct Inner {
     topology: Arc<Topology>,
-    /// Connections by endpoint; each serves all functions that name it.
-    links: HashMap<Endpoint, CancellationToken>,
+    /// Connections by endpoint, with the functions that name it.
+    links: HashMap<Endpoint, (Vec<FunctionName>, CancellationToken)>,
     pools: HashMap<FunctionName, Vec<Arc<Worker>>>,
     /// What was told last of each function, for the time when none of its workers is connected.
     told: HashMap<FunctionName, Interface>,
@@ -178,13 +185,51 @@ struct Inner {
     running: HashMap<FunctionName, usize>,
     /// What was found out of functions since topology or workers last changed: each request asks for it.
     interfaces: HashMap<FunctionName, Arc<Interface>>,
+    /// Of workers that are gone, by revision.
+    past: HashMap<(FunctionName, Revision), Counts>,
+    /// Why the last worker that was tried is not connected.
+    problems: HashMap<(FunctionName, Revision), WorkerProblem>,
 }
 
 impl Inner {
+    /// Who may run an attempt that drew `draw`: the workers of that revision, or those of any that gets flows at all
+    /// while none of it is connected.
+    fn candidates(&self, name: &FunctionName, draw: Draw) -> impl Iterator<Item = &Arc<Worker>> {
+        let pool = self.pools.get(name).map_or(&[][..], Vec::as_slice);
+        let function = self.topology.functions.get(name);
+        let drawn = function.and_then(|function| draw.revision(name, function));
+        let drawn = drawn.filter(|revision| pool.iter().any(|worker| worker.revision() == *revision));
+        let gets_flows = move |worker: &&Arc<Worker>| match (drawn, function) {
+            (Some(revision), _) => worker.revision() == revision,
+            (None, Some(function)) if !function.weights.is_empty() => {
+                function.weights.get(worker.revision()).is_some_and(|weight| *weight > 0)
+            }
+            (None, _) => true,
+        };
+        pool.iter().filter(gets_flows)
+    }
+
     /// Whether less than the `share`-th part of the entry invocations run that the function may have at one time.
     fn has_room(&self, function: &FunctionName, share: u32) -> bool {
         let max = self.topology.functions.get(function).map_or(0, |declared| declared.concurrency_max);
         self.running.get(function).copied().unwrap_or_default() < (max / share) as usize
+    }
+
+    fn revisions_of(&self, name: &FunctionName, function: &Function) -> Vec<RevisionReport> {
+        let revisions: BTreeSet<&Revision> = function.workers.iter().map(|endpoint| &endpoint.revision).collect();
+        let pool = self.pools.get(name).map_or(&[][..], Vec::as_slice);
+        let report = |revision: &Revision| {
+            let id = (name.clone(), revision.clone());
+            let mut counts = self.past.get(&id).copied().unwrap_or_default();
+            let ready: Vec<_> = pool.iter().filter(|worker| worker.revision() == revision).collect();
+            for worker in &ready {
+                counts.add(worker.counts(name));
+            }
+            let Counts { invocations, failures } = counts;
+            let (workers_ready, problem) = (ready.len(), self.problems.get(&id).cloned());
+            RevisionReport { revision: revision.clone(), workers_ready, problem, invocations, failures }
+        };
+        revisions.into_iter().map(report).collect()
     }
 
     fn interface(&self, function: &FunctionName) -> Option<Interface> {
@@ -228,10 +273,11 @@ impl Host {
         let mut inner = self.lock();
         let before = std::mem::replace(&mut inner.topology, Arc::clone(topology));
         inner.interfaces.clear();
-        inner.links.retain(|endpoint, stop| {
-            // What a worker said was checked against what the resources said then.
-            let same = |name: &FunctionName| before.functions.get(name) == topology.functions.get(name);
-            let keep = functions_of.get(endpoint).is_some_and(|functions| functions.iter().all(same));
+        // What a worker said was checked against what the resources said then.
+        let is_same = |name: &FunctionName| pinned(&before, name) == pinned(topology, name);
+        inner.links.retain(|endpoint, (served, stop)| {
+            let functions = functions_of.get(endpoint);
+            let keep = functions.is_some_and(|functions| functions == served && functions.iter().all(is_same));
             if !keep {
                 stop.cancel();
             }
@@ -242,7 +288,7 @@ impl Host {
                 continue;
             }
             let stop = self.stop.child_token();
-            inner.links.insert(endpoint.clone(), stop.clone());
+            inner.links.insert(endpoint.clone(), (functions.clone(), stop.clone()));
             connect::start(Arc::clone(self), endpoint, functions, stop);
         }
     }
@@ -287,6 +333,7 @@ impl Host {
         inner.interfaces.clear();
         for function in worker.functions() {
             inner.pools.entry(function.clone()).or_default().push(Arc::clone(worker));
+            inner.problems.remove(&(function.clone(), worker.revision().clone()));
             if let Some(interface) = worker.interface(function) {
                 inner.told.insert(function.clone(), interface.clone());
             }
@@ -304,24 +351,49 @@ impl Host {
             if let Some(pool) = inner.pools.get_mut(function) {
                 pool.retain(|other| !Arc::ptr_eq(other, worker));
             }
+            let of_revision = (function.clone(), worker.revision().clone());
+            inner.past.entry(of_revision).or_default().add(worker.counts(function));
             self.metrics.worker_dropped(function, reason);
         }
         drop(inner);
         self.changed.notify_waiters();
     }
 
+    /// Whether workers with these interfaces can go on with what those before them stored.
+    fn check_states(&self, interfaces: &HashMap<FunctionName, Interface>) -> Result<(), welcome::Refusal> {
+        let inner = self.lock();
+        let known = interfaces.iter().filter_map(|(name, now)| Some((name, inner.told.get(name)?, now)));
+        known.into_iter().try_for_each(|(name, before, now)| welcome::check_stored(name, before, now))
+    }
+
+    /// Notes why a worker is not connected.
+    fn note_problem(&self, endpoint: &Endpoint, functions: &[FunctionName], reason: &str, message: &str) {
+        let mut inner = self.lock();
+        for function in functions {
+            let problem = WorkerProblem { reason: reason.to_owned(), message: message.to_owned() };
+            inner.problems.insert((function.clone(), endpoint.revision.clone()), problem);
+        }
+    }
+
+    /// How the workers of each function do, by revision: of all that the topology names.
+    pub(crate) fn report(&self) -> BTreeMap<FunctionName, Vec<RevisionReport>> {
+        let inner = self.lock();
+        let functions = inner.topology.functions.iter();
+        functions.map(|(name, function)| (name.clone(), inner.revisions_of(name, function))).collect()
+    }
+
     /// Waits for a worker of `function` that has room, the least busy first. An entry invocation counts against the
     /// worker's credit and the function's concurrency; a call does not, because its flow already holds a place and
     /// waiting for another could go round in a ring.
-    pub(crate) async fn lease(self: &Arc<Self>, function: &FunctionName, is_entry: bool) -> Lease {
-        if let Some(lease) = self.try_lease(function, is_entry) {
+    pub(crate) async fn lease(self: &Arc<Self>, function: &FunctionName, is_entry: bool, draw: Draw) -> Lease {
+        if let Some(lease) = self.try_lease(function, is_entry, draw) {
             return lease;
         }
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if let Some(lease) = self.try_lease(function, is_entry) {
+            if let Some(lease) = self.try_lease(function, is_entry, draw) {
                 return lease;
             }
             self.metrics.credit_wait(function);
@@ -329,24 +401,23 @@ impl Host {
         }
     }
 
-    fn try_lease(self: &Arc<Self>, function: &FunctionName, is_entry: bool) -> Option<Lease> {
+    fn try_lease(self: &Arc<Self>, function: &FunctionName, is_entry: bool, draw: Draw) -> Option<Lease> {
         let inner = self.lock();
         if is_entry && !inner.has_room(function, 1) {
             return None;
         }
-        let pool = inner.pools.get(function)?;
-        let ready = pool.iter().filter(|worker| !is_entry || worker.has_credit());
+        let ready = inner.candidates(function, draw).filter(|worker| !is_entry || worker.has_credit());
         let worker = Arc::clone(ready.min_by_key(|worker| worker.busy())?);
         Some(self.enter(inner, worker, function, is_entry))
     }
 
     /// A place on the worker of an invocation, to follow it, unless that would take more than its share of the worker.
-    pub(crate) fn lease_behind(self: &Arc<Self>, begun: &Begun, function: &FunctionName) -> Option<Lease> {
+    pub(crate) fn lease_behind(self: &Arc<Self>, begun: &Begun, function: &FunctionName, draw: Draw) -> Option<Lease> {
         let inner = self.lock();
         if !inner.has_room(function, AHEAD_SHARE) {
             return None;
         }
-        let worker = Arc::clone(inner.pools.get(function)?.iter().find(|worker| worker.carries(begun))?);
+        let worker = Arc::clone(inner.candidates(function, draw).find(|worker| worker.carries(begun))?);
         worker.has_credit_ahead().then(|| self.enter(inner, worker, function, true))
     }
 
@@ -377,4 +448,9 @@ impl Host {
     pub(crate) fn shut_down(&self) {
         self.stop.cancel();
     }
+}
+
+/// What workers of a function are checked against.
+fn pinned<'a>(topology: &'a Topology, name: &FunctionName) -> Option<(&'a Option<Handlers>, &'a Option<States>)> {
+    topology.functions.get(name).map(|function| (&function.handlers, &function.states))
 }

@@ -99,6 +99,18 @@ pub enum Forwarding {
     Lost,
 }
 
+/// What became of a flow's wish for a turn at another runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Asked {
+    /// It had it.
+    Granted,
+    /// It did not come in time, and the flow ran without.
+    Late,
+    /// The other one could not be asked, or was lost meanwhile, and the flow ran without.
+    Unreachable,
+}
+
 /// What kind of store error it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
@@ -241,6 +253,8 @@ pub struct Metrics {
     partitions_owned: Gauge,
     forwarded: Family<ByReason, Counter>,
     hints: Family<ByReason, Counter>,
+    turns_asked: Family<ByReason, Counter>,
+    turns_given: Counter,
 }
 
 impl Default for Metrics {
@@ -287,6 +301,8 @@ impl Metrics {
             partitions_owned: d.add("partitions_owned", "", Gauge::default(), "Partitions that this runtime owns, of 64."),
             forwarded: d.add("requests_forwarded", "reason", Family::default(), "Requests that another runtime owns: it `answered`, or they ran here because it was `unreachable`, `refused` or `lost`."),
             hints: d.add("messages_hinted", "reason", Family::default(), "Sends for instances of other runtimes that those were told of (`sent`), or that were kept here (`kept`)."),
+            turns_asked: d.add("turns_asked", "reason", Family::default(), "Turns that flows wanted at another runtime, on instances that runtimes keep fighting over: `granted`, `late` or `unreachable`; without one a flow runs all the same."),
+            turns_given: d.add("turns_given", "", Counter::default(), "Turns that flows of other runtimes had here."),
             registry: d.registry,
             definitions: d.definitions,
         }
@@ -330,6 +346,16 @@ impl Metrics {
     /// An attempt was thrown away because of a conflict.
     pub fn conflict(&self, function: &FunctionName) {
         self.conflicts.get_or_create(&by(function)).inc();
+    }
+
+    /// A flow wanted a turn at another runtime.
+    pub fn turn_asked(&self, what: Asked) {
+        self.turns_asked.get_or_create(&ByReason { reason: Word(what.into()) }).inc();
+    }
+
+    /// A flow of another runtime had its turn here.
+    pub fn turn_given(&self) {
+        self.turns_given.inc();
     }
 
     /// A flow was accepted and runs or waits.

@@ -98,8 +98,9 @@ pub(crate) trait Releases: Send + Sync + 'static {
 pub(crate) enum Sealed {
     /// Durable.
     Durable,
-    /// Nothing of it was applied: run it again. `own` if what it read or wrote itself was in the way.
-    Again { own: bool },
+    /// Nothing of it was applied: run it again. `own` if what it read or wrote itself was in the way: these rows, as far
+    /// as the store says.
+    Again { own: bool, rows: Vec<Bytes> },
     /// Nothing of it was applied, and the store cannot take it now.
     Refused(String),
 }

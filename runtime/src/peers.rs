@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tandem_model::ids::FlowId;
+use tandem_model::ids::{FlowId, Instance};
 use tandem_model::request::Request;
 use tandem_model::slot::{Slot, SlotCount};
 use tandem_proto::peer::v1alpha1 as wire_types;
@@ -31,7 +31,7 @@ use crate::metrics::{Forwarding, Metrics};
 use crate::partition::ReleasedMessage;
 
 use link::Link;
-pub(crate) use link::{Answer, Forwarded, Lookup, Taken};
+pub(crate) use link::{Answer, Claim, Claimed, Claiming, Forwarded, Lookup, Taken};
 pub use serve::{Calls, accept};
 
 pub(crate) mod link;
@@ -226,6 +226,18 @@ impl Peers {
             }
         }
         own
+    }
+
+    /// Whether another runtime owns a slot.
+    pub(crate) fn is_elsewhere(&self, slot: Slot) -> bool {
+        self.map.borrow().elsewhere(slot).is_some()
+    }
+
+    /// Asks the owner of a slot for the turn on an instance in it. `None` if it cannot be asked.
+    pub(crate) fn claim(&self, slot: Slot, instance: &Instance, wait_max: Duration) -> Option<Claim> {
+        let owner = self.map.borrow().elsewhere(slot)?;
+        let link = self.links().get(&owner).map(|kept| Arc::clone(&kept.link));
+        link.and_then(|link| link.claim(instance, wait_max))
     }
 
     /// Asks all others for a flow, and takes the first that knows it.

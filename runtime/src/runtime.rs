@@ -31,6 +31,8 @@ use crate::registry::Begun;
 use crate::tasks::{self, TaskKind};
 use crate::telemetry;
 
+pub use crate::host::{RevisionReport, WorkerProblem};
+
 mod look;
 mod start;
 

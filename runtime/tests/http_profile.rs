@@ -68,7 +68,7 @@ fn python() -> Option<Python> {
 }
 
 fn http_endpoint(port: u16) -> Endpoint {
-    Endpoint { url: format!("http://127.0.0.1:{port}/"), protocol: Protocol::Http }
+    Endpoint::new(format!("http://127.0.0.1:{port}/"), Protocol::Http)
 }
 
 /// What the resource of the page compiles to.

@@ -5,8 +5,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
 #![allow(dead_code, reason = "the support modules are shared by several tests")]
 
+#[path = "pods/contention.rs"]
+mod contention;
 #[path = "pods/ends.rs"]
 mod ends;
+#[path = "support/far.rs"]
+mod far;
 #[path = "pods/messages.rs"]
 mod messages;
 #[path = "support/pods.rs"]

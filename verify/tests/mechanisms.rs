@@ -27,6 +27,8 @@ mod held;
 mod once;
 #[path = "mechanisms/order.rs"]
 mod order;
+#[path = "mechanisms/pods.rs"]
+mod pods;
 #[path = "mechanisms/release.rs"]
 mod release;
 #[path = "../../runtime/tests/support/script.rs"]
@@ -113,6 +115,9 @@ checks! {
         C5 UndeterminedDecided a_commit_that_was_lost_is_not_taken_for_done;
         C5 OwnRecord the_record_of_another_run_is_not_taken_for_ones_own;
         C5 NoCancelAfterSealing nothing_is_said_of_a_sealed_flow_before_its_commit;
+    }
+    pods {
+        C9 AgreedTurns a_slow_flow_commits_though_fast_ones_elsewhere_never_let_go;
     }
     release {
         C3 ReleaseAfterDurable nothing_leaves_before_the_commit_is_durable;

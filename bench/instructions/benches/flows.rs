@@ -187,7 +187,7 @@ async fn start() -> Runtime<MemoryStore> {
 }
 
 fn topology() -> Topology {
-    let worker = Endpoint { url: "http://in-process".to_owned(), protocol: Protocol::Grpc };
+    let worker = Endpoint::new("http://in-process", Protocol::Grpc);
     let function = Function { workers: vec![worker], ..Function::default() };
     let route = |handler: &str| Route {
         http: HttpMatch { method: "POST".to_owned(), path: format!("/{handler}/{{key}}") },

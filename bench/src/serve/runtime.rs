@@ -117,7 +117,7 @@ fn of_runtime<S: Store>(runtime: &Runtime<S>) -> Counted {
 }
 
 fn topology(worker: &str, functions: u32) -> anyhow::Result<Topology> {
-    let endpoint = Endpoint { url: format!("http://{worker}"), protocol: Protocol::Grpc };
+    let endpoint = Endpoint::new(format!("http://{worker}"), Protocol::Grpc);
     let function = Function { workers: vec![endpoint], ..Function::default() };
     let (mut all, mut routes) = (BTreeMap::new(), BTreeMap::new());
     let further: Vec<String> = (0..functions).map(|number| format!("counter-{number}")).collect();

@@ -140,7 +140,7 @@ impl Workers {
         for process in &self.running {
             let (url, protocol) = (format!("http://{}", process.address), process.worker.protocol.into());
             for function in &process.worker.functions {
-                endpoints.entry(function).or_default().push(Endpoint { url: url.clone(), protocol });
+                endpoints.entry(function).or_default().push(Endpoint::new(url.clone(), protocol));
             }
         }
         let mut topology = application.topology.clone();

@@ -45,6 +45,7 @@ fn one(subject: &mut Subject<'_, Function>, declared: &BTreeSet<String>) -> topo
     let concurrency =
         subject.number("spec.limits.concurrency", spec.limits.concurrency.into(), 1..=CONCURRENCY_MAX.into());
     topology::Function {
+        weights: BTreeMap::new(),
         workers: spec.endpoint.iter().filter_map(|endpoint| worker(subject, endpoint)).collect(),
         handlers: spec.handlers.as_ref().map(|_| handlers(subject)),
         states: spec.states.as_ref().map(|_| states(subject)),
@@ -59,7 +60,7 @@ fn worker(subject: &mut Subject<'_, Function>, endpoint: &Endpoint) -> Option<to
         subject.problem(&codes::INVALID_URL, "spec.endpoint.url", message);
         return None;
     }
-    Some(topology::Endpoint { url: endpoint.url.clone(), protocol: endpoint.protocol.into() })
+    Some(topology::Endpoint::new(endpoint.url.clone(), endpoint.protocol.into()))
 }
 
 fn check_url(endpoint: &Endpoint) -> Result<(), String> {

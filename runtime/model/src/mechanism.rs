@@ -65,6 +65,8 @@ pub enum Mechanism {
     ReleaseOrder,
     /// Messages from one instance to another run in the order in which they were committed.
     LaneOrder,
+    /// What flows of several runtimes keep fighting over is taken in turn at its owner, so that they end, and not with a conflict.
+    AgreedTurns,
     /// If a group cannot be committed, all that was sealed after it is thrown away with it.
     LaterGroupsFall,
     /// A flow whose view was open when sealed flows were thrown away runs again: it may have seen what never was.

@@ -45,6 +45,10 @@ impl Topology {
 pub struct Function {
     /// Where its workers are. Empty until something that runs them (the operator, `tandem dev`) fills it in.
     pub workers: Vec<Endpoint>,
+    /// Percent of new flows by revision of the workers. Of those that are not named, or have 0, none is used as long as
+    /// one of the others is connected. Empty: all alike.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<Revision, u32>,
     /// Handlers, if the resource pins them down; otherwise the handshake says.
     pub handlers: Option<BTreeMap<HandlerName, Handler>>,
     /// States, if the resource pins them down; otherwise the handshake says.
@@ -61,6 +65,7 @@ impl Default for Function {
     fn default() -> Self {
         Self {
             workers: Vec::new(),
+            weights: BTreeMap::new(),
             handlers: None,
             states: None,
             callers: None,
@@ -85,7 +90,20 @@ pub struct Endpoint {
     pub url: String,
     /// How to talk to it.
     pub protocol: Protocol,
+    /// The revision of the code that it runs; empty where nobody tells revisions apart.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub revision: Revision,
 }
+
+impl Endpoint {
+    /// A worker of which no revision is known.
+    pub fn new(url: impl Into<String>, protocol: Protocol) -> Self {
+        Self { url: url.into(), protocol, revision: Revision::new() }
+    }
+}
+
+/// Names a revision of a function's code. Whoever runs the workers chooses it.
+pub type Revision = String;
 
 /// How the runtime talks to a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -198,8 +198,14 @@ pub struct Peers {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Topology {
     /// Files of resources, and directories of them. They are watched: a change takes effect as a whole, or not at all.
-    #[schemars(required, length(min = 1, max = 64), inner(length(min = 1, max = 4_096)))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<String>", length(min = 1, max = 64), inner(length(min = 1, max = 4_096)))]
     pub resources: Option<Vec<String>>,
+    /// Instead of `resources`: the file with the bundle that an operator made of them, JSON, compressed with gzip or not.
+    /// It is watched as well, and the operator may push the same to the admin port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 4_096))]
+    pub bundle: Option<String>,
     /// Where workers listen, for functions whose resource names an image and no endpoint.
     #[serde(default)]
     #[schemars(length(max = 256))]

@@ -37,10 +37,10 @@ pub struct Flags {
     #[arg(long, value_name = "ADDRESS")]
     pub peer: Option<String>,
     /// The address that the other runtimes are told.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", env = "TANDEM_ADVERTISE")]
     pub advertise: Option<String>,
     /// The name of this runtime among the others.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "TANDEM_MEMBER")]
     pub member: Option<String>,
     /// Files of resources, and directories of them. May be given several times.
     #[arg(long, value_name = "PATH")]

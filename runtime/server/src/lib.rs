@@ -12,6 +12,8 @@
 //! | [`settings`] | what counts in the end, checked |
 //! | [`store`] | opens the store that is asked for; the one place where it is decided which it is |
 //! | [`topology`] | resources compiled, with the topology of the last run remembered |
+//! | [`apply`] | which topology runs: the last one that was right |
+//! | [`push`] | what an operator says to a runtime, and hears from it |
 //! | [`watch`] | notices that files have changed |
 //! | [`reconfigure`] | what a change of the file means while it runs |
 //! | [`serving`] | the runtime and its ports |
@@ -20,10 +22,12 @@
 //!
 //! `tandem dev` is made of the same parts, and adds workers and a terminal.
 
+pub mod apply;
 pub mod configuration;
 pub mod files;
 pub mod flags;
 pub mod process;
+pub mod push;
 pub mod reconfigure;
 pub mod serving;
 pub mod settings;

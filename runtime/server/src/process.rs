@@ -6,15 +6,17 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tandem_model::topology::Topology;
+use axum::Router;
 use tandem_runtime::peers::PeerOptions;
-use tandem_runtime::runtime::Options;
+use tandem_runtime::runtime::{Options, Runtime};
 use tandem_runtime::telemetry;
 use tandem_store::Store;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
+use crate::apply::Apply;
 use crate::configuration::LogFormat;
 use crate::flags::Flags;
+use crate::push::Desk;
 use crate::reconfigure::Reconfigure;
 use crate::serving::{self, Listeners, Port, Serving};
 use crate::settings::{Peers, Settings};
@@ -127,7 +129,8 @@ struct Rest {
 }
 
 async fn prepare(settings: &Settings) -> Result<Prepared, Error> {
-    let watch = Watch::new(&settings.resources);
+    let watched: Vec<PathBuf> = settings.resources.iter().chain(&settings.bundle).cloned().collect();
+    let watch = Watch::new(&watched);
     let listeners = Listeners {
         http: Port::bind(settings.http, "listen.http (--http)").await?,
         admin: Port::bind(settings.admin, "listen.admin (--admin)").await?,
@@ -156,8 +159,12 @@ async fn peer_options(peers: &Peers) -> Result<PeerOptions, Error> {
 
 /// Where the topology comes from.
 pub fn source(settings: &Settings) -> Source {
-    let Settings { resources, workers, flows_in_flight_max, .. } = settings;
-    Source { resources: resources.clone(), workers: workers.clone(), flows_in_flight_max: *flows_in_flight_max }
+    Source {
+        resources: settings.resources.clone(),
+        bundle: settings.bundle.clone(),
+        workers: settings.workers.clone(),
+        flows_in_flight_max: settings.flows_in_flight_max,
+    }
 }
 
 /// Where the topology of the last run is. A store that others share has no such place: they may have changed since.
@@ -180,13 +187,14 @@ async fn serve<S: Store>(
     signals: &mut Signals,
 ) -> Result<Ended, Error> {
     let Rest { listeners, peers, mut watch, source, compiled, kept } = rest;
-    let Compiled { mut application, topology, warnings } = compiled;
-    warn_all(&warnings);
+    let member = peers.as_ref().and_then(|peers| peers.name.clone()).unwrap_or_default();
+    let (desk, mut pushes) = Desk::new(member);
+    let has_desk = source.bundle.is_some();
+    let mut apply = Apply::new(source, kept, desk.clone(), &compiled);
     let options = Options { peers, ..Options::default() };
-    let serving = Serving::start(options, store, topology, listeners).await?;
-    if let Some(kept) = &kept {
-        topology::write_kept(kept, &application)?;
-    }
+    let pages = |runtime: &Runtime<S>| if has_desk { desk.router(runtime.clone()) } else { Router::new() };
+    let serving = Serving::start_with(options, store, compiled.topology, listeners, pages).await?;
+    apply.keep()?;
     if let Some(path) = &settings.ready_file {
         serving.write_ready_file(path).map_err(|source| Error::File { doing: "write", path: path.clone(), source })?;
     }
@@ -198,39 +206,8 @@ async fn serve<S: Store>(
             stop = signals.received() => return Ok(drain(&serving, settings.drain_grace, stop, signals).await),
             () = serving.runtime().store_stopped() => return Err(Error::StoreStopped),
             () = reconfigure.changed() => reconfigure.apply(),
-            () = watch.changed() => reload(&serving, &source, &mut application, kept.as_deref()),
-        }
-    }
-}
-
-fn warn_all(warnings: &[String]) {
-    for warning in warnings {
-        warn!(warning, "resources");
-    }
-}
-
-/// Runs new flows by what the files say now, unless that is wrong.
-fn reload<S: Store>(serving: &Serving<S>, source: &Source, application: &mut Topology, kept: Option<&std::path::Path>) {
-    match source.compile(Some(application)) {
-        Ok(compiled) => {
-            warn_all(&compiled.warnings);
-            if compiled.application == *application {
-                return;
-            }
-            serving.runtime().set_topology(compiled.topology);
-            *application = compiled.application;
-            info!("resources reloaded, state was kept");
-            if let Some(Err(error)) = kept.map(|kept| topology::write_kept(kept, application)) {
-                warn!(error = %chain(&error), "the topology is not remembered for the next start");
-            }
-        }
-        Err(refused) => {
-            if let topology::Error::Problems(problems) = &refused {
-                for problem in problems {
-                    error!(problem = topology::line(problem), "resources");
-                }
-            }
-            error!(error = %chain(&refused), "the change is not applied; what runs goes on unchanged");
+            () = watch.changed() => apply.reload(serving.runtime()),
+            Some(bundle) = pushes.recv() => apply.push(bundle, serving.runtime()),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use axum::Router;
 use tandem_model::topology::Topology;
 use tandem_runtime::admin;
 use tandem_runtime::ingress::{self, server};
@@ -97,13 +98,24 @@ pub struct Serving<S: Store> {
 impl<S: Store> Serving<S> {
     /// Starts the runtime and serves both ports.
     pub async fn start(options: Options, store: S, topology: Topology, listeners: Listeners) -> Result<Self, Error> {
+        Self::start_with(options, store, topology, listeners, |_| Router::new()).await
+    }
+
+    /// The same; `more` has further pages for the admin port.
+    pub async fn start_with(
+        options: Options,
+        store: S,
+        topology: Topology,
+        listeners: Listeners,
+        more: impl FnOnce(&Runtime<S>) -> Router,
+    ) -> Result<Self, Error> {
         let metrics = options.metrics.clone();
         let runtime = Runtime::start(options, store, topology).await?;
         let (http, admin) = (listeners.http.address, listeners.admin.address);
         let (shutdown, servers) = (CancellationToken::new(), TaskTracker::new());
         let ways_in = [
             (listeners.http.listener, ingress::router(runtime.clone(), metrics.clone())),
-            (listeners.admin.listener, admin::router(runtime.clone(), metrics)),
+            (listeners.admin.listener, admin::router(runtime.clone(), metrics).merge(more(&runtime))),
         ];
         for (listener, router) in ways_in {
             let shutdown = shutdown.clone();

@@ -38,6 +38,8 @@ pub struct Settings {
     pub peers: Option<Peers>,
     /// Files and directories of resources.
     pub resources: Vec<PathBuf>,
+    /// The bundle of an operator, instead of them.
+    pub bundle: Option<PathBuf>,
     /// Where workers of functions listen, besides those that resources name.
     pub workers: Vec<(FunctionName, Endpoint)>,
     /// Flows at one time, if fewer than the resources allow.

@@ -4,13 +4,16 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use tandem_crds::bundle::{self, Bundle, Workers};
 use tandem_crds::check::check;
+use tandem_crds::compile::compile;
 use tandem_crds::load;
 use tandem_crds::problem::Problem;
 use tandem_model::ids::FunctionName;
-use tandem_model::topology::{Endpoint, Topology};
+use tandem_model::topology::{Endpoint, Protocol, Topology};
 
 use crate::files;
+use crate::push::Applied;
 
 /// The topology of the last run, below the data directory.
 pub const KEPT_FILE: &str = "topology.json";
@@ -20,6 +23,8 @@ pub const KEPT_FILE: &str = "topology.json";
 pub struct Source {
     /// Files and directories of resources.
     pub resources: Vec<PathBuf>,
+    /// The bundle of an operator, instead of them.
+    pub bundle: Option<PathBuf>,
     /// Where workers listen, besides those that resources name.
     pub workers: Vec<(FunctionName, Endpoint)>,
     /// Flows at one time, if fewer than the resources allow.
@@ -35,6 +40,8 @@ pub struct Compiled {
     pub topology: Topology,
     /// What is allowed, and probably not meant.
     pub warnings: Vec<String>,
+    /// The bundle that it comes from.
+    pub bundle: Option<Applied>,
 }
 
 /// Why there is no topology.
@@ -46,6 +53,18 @@ pub enum Error {
     /// The resources have problems; warnings are among them.
     #[error("the resources have {} problems, nothing applied", .0.len())]
     Problems(Vec<Problem>),
+    /// The bundle cannot be read.
+    #[error("failed to read the bundle {path}")]
+    BundleFile {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The bundle is not what it should be.
+    #[error("failed to take the bundle")]
+    Bundle(#[from] bundle::Error),
 }
 
 /// A problem with its place in front.
@@ -57,10 +76,34 @@ pub fn line(problem: &Problem) -> String {
 impl Source {
     /// Compiles what the files say now, as the successor of `previous`.
     pub fn compile(&self, previous: Option<&Topology>) -> Result<Compiled, Error> {
+        if let Some(path) = &self.bundle {
+            let read = std::fs::read(path);
+            let bytes = read.map_err(|source| Error::BundleFile { path: path.clone(), source })?;
+            return self.compile_bundle(&Bundle::read(&bytes)?, previous);
+        }
         let report = check(&self.resources, previous)?;
         let Some(application) = report.topology else { return Err(Error::Problems(report.problems)) };
-        let mut warnings: Vec<String> = report.problems.iter().map(line).collect();
-        let mut topology = application.clone();
+        Ok(self.compiled(application.clone(), application, &report.problems))
+    }
+
+    /// Compiles a bundle, as the successor of `previous`.
+    pub fn compile_bundle(&self, bundle: &Bundle, previous: Option<&Topology>) -> Result<Compiled, Error> {
+        let compiled = compile(&bundle.resources()?, previous).map_err(Error::Problems)?;
+        let mut topology = compiled.topology.clone();
+        for (name, function) in &mut topology.functions {
+            for Workers { revision, url, weight } in bundle.workers().get(name.as_str()).into_iter().flatten() {
+                let revision = revision.clone();
+                function.weights.insert(revision.clone(), *weight);
+                function.workers.push(Endpoint { revision, ..Endpoint::new(url.clone(), Protocol::Grpc) });
+            }
+        }
+        let bundle = Applied { revision: bundle.revision().to_owned(), sequence: bundle.sequence() };
+        Ok(Compiled { bundle: Some(bundle), ..self.compiled(topology, compiled.topology, &compiled.warnings) })
+    }
+
+    /// With workers and limits of this process.
+    fn compiled(&self, mut topology: Topology, application: Topology, problems: &[Problem]) -> Compiled {
+        let mut warnings: Vec<String> = problems.iter().map(line).collect();
         for (name, endpoint) in &self.workers {
             match topology.functions.get_mut(name) {
                 Some(function) => function.workers.push(endpoint.clone()),
@@ -76,7 +119,7 @@ impl Source {
         }
         let most = topology.limits.flows_in_flight_max;
         topology.limits.flows_in_flight_max = self.flows_in_flight_max.map_or(most, |own| own.min(most));
-        Ok(Compiled { application, topology, warnings })
+        Compiled { application, topology, warnings, bundle: None }
     }
 }
 
@@ -126,8 +169,6 @@ pub fn write_kept(path: &Path, topology: &Topology) -> Result<(), KeptError> {
 
 #[cfg(test)]
 mod tests {
-    use tandem_model::topology::Protocol;
-
     use super::*;
 
     #[test]
@@ -147,11 +188,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let text = "apiVersion: tandem.dev/v1alpha1\nkind: Function\nmetadata: {name: order}\nspec: {image: a}\n";
         std::fs::write(directory.path().join("order.yaml"), text).unwrap();
-        let endpoint = Endpoint { url: "http://w:1".to_owned(), protocol: Protocol::Grpc };
+        let endpoint = Endpoint::new("http://w:1", Protocol::Grpc);
         let named = |name: &str| (name.parse().unwrap(), endpoint.clone());
         let resources = vec![directory.path().to_owned()];
-        let mut source =
-            Source { resources, workers: vec![named("order"), named("ordr")], flows_in_flight_max: Some(7) };
+        let mut source = Source {
+            resources,
+            bundle: None,
+            workers: vec![named("order"), named("ordr")],
+            flows_in_flight_max: Some(7),
+        };
         let compiled = source.compile(None).unwrap();
         let order = &compiled.topology.functions[&"order".parse().unwrap()];
         assert_eq!((order.workers.as_slice(), compiled.topology.limits.flows_in_flight_max), (&[endpoint][..], 7));

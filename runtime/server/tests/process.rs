@@ -1,6 +1,7 @@
 //! `tandem-runtime` as its user meets it: how it starts, what it says when it cannot, how it ends.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
+#![allow(dead_code, reason = "the support module is shared by several tests")]
 
 use std::net::TcpListener;
 use std::path::Path;

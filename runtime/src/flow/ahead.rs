@@ -20,12 +20,15 @@ use tokio::time::timeout;
 
 use super::Flow;
 use super::call::{declared, invocation};
-use crate::host::{Begun, Event, Lease, Session};
+use crate::host::{Begun, Draw, Event, Lease, Session};
 use crate::metrics::RanAhead;
 use crate::turns::{Held, Place};
 
 /// Longest wait, once a flow has its turn, to hear what its run ahead began with.
 const BEGIN_TIME_MAX: Duration = Duration::from_millis(20);
+
+/// Only the first attempt of a flow can run ahead.
+const FIRST_ATTEMPT: u32 = 1;
 
 /// A run that began before the turn of its flow.
 pub(super) struct RunAhead {
@@ -63,7 +66,8 @@ impl<S: Store> Flow<S> {
         if declared.isolation == Isolation::ReadOnly {
             return None;
         }
-        let lease = self.engine.host.lease_behind(begun, &request.instance.function)?;
+        let draw = Draw::of(&request.flow, FIRST_ATTEMPT);
+        let lease = self.engine.host.lease_behind(begun, &request.instance.function, draw)?;
         let deadline = self.accepted + request.deadline;
         let invocation = invocation(request, deadline, &request.instance, &request.handler, request.payload.clone());
         let session = lease.invoke_behind(invocation, begun).await?;

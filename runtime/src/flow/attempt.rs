@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt;
@@ -21,7 +22,7 @@ use super::Flow;
 use super::ahead::RunAhead;
 use super::trace::Traces;
 use crate::engine::Engine;
-use crate::host::Rejection;
+use crate::host::{Draw, Rejection};
 use crate::partition::{ReadSet, View};
 use crate::turns::Held;
 
@@ -95,6 +96,7 @@ pub(super) struct Attempt<'a, S: Store> {
     pub(super) view: &'a View<S>,
     pub(super) held: &'a Held,
     pub(super) number: u32,
+    pub(super) draw: Draw,
     pub(super) deadline: Instant,
     pub(super) isolation: Isolation,
     ahead: Mutex<Option<RunAhead>>,
@@ -102,6 +104,8 @@ pub(super) struct Attempt<'a, S: Store> {
     traces: Mutex<Traces>,
     /// An async lock, since a scan notes what it saw only once it has seen it.
     pub(super) reads: AsyncMutex<ReadSet>,
+    /// It came upon something that runtimes fight over, and that the flow did not ask for its turn on.
+    pub(super) lacks_turns: AtomicBool,
     /// Wakes those who wait for an instance whenever a call has ended, in the order they came.
     pub(super) ended: Notify,
 }
@@ -125,12 +129,14 @@ impl<'a, S: Store> Attempt<'a, S> {
             view,
             held,
             number,
+            draw: Draw::of(&request.flow, number),
             deadline,
             isolation: flow.isolation,
             ahead: Mutex::default(),
             tree: Mutex::new(tree),
             traces: Mutex::default(),
             reads: AsyncMutex::default(),
+            lacks_turns: AtomicBool::new(false),
             ended: Notify::new(),
         }
     }
@@ -159,6 +165,11 @@ impl<'a, S: Store> Attempt<'a, S> {
     /// The calls so far.
     pub(super) fn traces(&self) -> Vec<CallTrace> {
         self.traced().of(&self.tree())
+    }
+
+    /// Whether the flow has to run again with turns that it did not know of.
+    pub(super) fn lacks_turns(&self) -> bool {
+        self.lacks_turns.load(Ordering::Relaxed)
     }
 
     /// What was read, and what was called.

@@ -1,5 +1,6 @@
 //! One call of a flow: waits for its instance, runs user code, does what user code asks for.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -108,7 +109,7 @@ impl<S: Store> Attempt<'_, S> {
         let (lease, session) = if let Some(RunAhead { lease, session }) = self.begun_ahead(call, &instance).await? {
             (lease, session)
         } else {
-            let lease = self.engine.host.lease(&instance.function, call == CallId::ENTRY).await;
+            let lease = self.engine.host.lease(&instance.function, call == CallId::ENTRY, self.draw).await;
             let states = self.prefetch(call, &instance, lease.interface()).await?;
             check_message(&instance, payload.bytes.len(), &states)?;
             let first = invocation(self.request, self.deadline, &instance, &handler, payload);
@@ -122,13 +123,15 @@ impl<S: Store> Attempt<'_, S> {
             self.held.begun(begun);
         }
         let work = self.drive(call, &lease, session, read_only, outliving);
-        match declared.timeout_ms {
+        let end = match declared.timeout_ms {
             None => work.await,
             Some(ms) => timeout(Duration::from_millis(ms), work).await.unwrap_or_else(|_| {
                 let detail = format!("handler {handler} did not end within its time-out of {ms} ms");
                 Err(Broken::passing("handler-timeout", detail, &instance))
             }),
-        }
+        };
+        lease.ended(matches!(end, Err(Broken::Failure { .. } | Broken::Lost(_))));
+        end
     }
 
     /// The run that began before the flow's turn, if the states are what it began with.
@@ -157,8 +160,17 @@ impl<S: Store> Attempt<'_, S> {
 
     /// Takes the turn on an instance that is fought over, and then moves the view to the present, so that what the
     /// flows before it did is seen. A flow of isolation Snapshot keeps its one snapshot, so it would gain nothing.
+    ///
+    /// If several runtimes fight over it, the present of this one is not enough, and there may be more such on the way:
+    /// the attempt only finds out what the flow has to take in turn.
     async fn wait_if_contended(&self, instance: &Instance) -> Result<(), Broken> {
         let gains = self.isolation == Isolation::Serializable;
+        if gains && self.engine.turns.is_shared(instance, Instant::now()) {
+            if !self.held.has_asked(instance) {
+                self.lacks_turns.store(true, Ordering::Relaxed);
+            }
+            return Ok(());
+        }
         if !gains || !self.engine.turns.is_contended(instance, Instant::now()) {
             return Ok(());
         }

@@ -1,5 +1,6 @@
 //! Keeps the connection to one endpoint: dials, shakes hands, reads until it ends, dials again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +9,14 @@ use tandem_model::ids::FunctionName;
 use tandem_model::topology::{Endpoint, Protocol};
 use tandem_proto::function::v1alpha1 as wire;
 use tandem_proto::{FUNCTION_PROTOCOL_VERSION_MAX, FUNCTION_PROTOCOL_VERSION_MIN};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::http::HttpWorker;
 use super::link::{Link, Nonsense};
+use super::welcome::Refusal;
 use super::worker::{Transport, Worker};
 use super::{Host, frames, welcome};
 use crate::dial::Incoming;
@@ -28,6 +31,14 @@ const REDIAL_BACKOFF: Duration = Duration::from_millis(50);
 const REDIAL_BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// Failed dials in a row that are not worth a warning: the worker may be starting.
 const UNREACHABLE_AT_FIRST: u32 = 5;
+/// How often a name is looked up: workers come and go behind it.
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(3);
+/// The same after a connection was lost, since a name follows what happened with some delay.
+const RESOLVE_INTERVAL_AFTER_LOSS: Duration = Duration::from_millis(250);
+/// Longest wait for an answer.
+const RESOLVE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Longest time for what runs on a worker that is let go of.
+const DRAIN_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +46,7 @@ pub(super) enum Ended {
     #[error("{0}")]
     Unreachable(String),
     #[error("its welcome does not fit: {0}")]
-    Refused(String),
+    Refused(Refusal),
     #[error("the stream ended: {0}")]
     Closed(String),
     #[error("it broke the protocol: {0}")]
@@ -43,6 +54,16 @@ pub(super) enum Ended {
 }
 
 impl Ended {
+    /// The same in a word for whoever rolls out workers.
+    fn problem(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "Unreachable",
+            Self::Refused(refusal) => refusal.reason,
+            Self::Closed(_) => "Disconnected",
+            Self::Nonsense(_) => "ProtocolBroken",
+        }
+    }
+
     fn reason(&self) -> WorkerDrop {
         match self {
             Self::Unreachable(_) => WorkerDrop::Unreachable,
@@ -57,10 +78,72 @@ impl Ended {
 pub(super) fn start(host: Arc<Host>, endpoint: Endpoint, functions: Vec<FunctionName>, stop: CancellationToken) {
     tasks::spawn(TaskKind::Worker, async move {
         match endpoint.protocol {
-            Protocol::Grpc => keep_stream(host, endpoint, functions, stop).await,
+            Protocol::Grpc if host.dial.resolve(&endpoint).is_some() => keep_all(host, endpoint, functions, stop).await,
+            Protocol::Grpc => keep_stream(host, endpoint, functions, stop, Arc::default()).await,
             Protocol::Http => keep_http(host, endpoint, functions, stop).await,
         }
     });
+}
+
+/// Keeps a stream to each worker behind a name, whoever they are at the moment.
+async fn keep_all(host: Arc<Host>, endpoint: Endpoint, functions: Vec<FunctionName>, stop: CancellationToken) {
+    let mut streams: BTreeMap<Endpoint, CancellationToken> = BTreeMap::new();
+    let (lost, mut last_warning) = (Arc::new(Notify::new()), String::new());
+    loop {
+        let found = match host.dial.resolve(&endpoint) {
+            Some(looking) => timeout(RESOLVE_TIME_MAX, looking).await.unwrap_or_else(|_| Err("no answer".to_owned())),
+            None => Ok(vec![endpoint.clone()]),
+        };
+        match found {
+            Ok(found) => {
+                last_warning.clear();
+                follow(&mut streams, &found, &stop, |worker, stop| {
+                    let stream = keep_stream(Arc::clone(&host), worker, functions.clone(), stop, Arc::clone(&lost));
+                    tasks::spawn(TaskKind::Worker, stream);
+                });
+            }
+            // A name without workers is not found. Those that are connected stay until they end by themselves.
+            Err(error) => {
+                let message = format!("its name cannot be looked up: {error}");
+                if streams.is_empty() {
+                    host.note_problem(&endpoint, &functions, "Unreachable", &message);
+                }
+                if message != last_warning {
+                    warn!(url = endpoint.url, "no workers: {message}");
+                    last_warning = message;
+                }
+            }
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = lost.notified() => tokio::time::sleep(RESOLVE_INTERVAL_AFTER_LOSS).await,
+            () = tokio::time::sleep(RESOLVE_INTERVAL) => {}
+        }
+    }
+}
+
+/// Lets go of workers that are not found any more, and starts with those that are new.
+fn follow(
+    streams: &mut BTreeMap<Endpoint, CancellationToken>,
+    found: &[Endpoint],
+    stop: &CancellationToken,
+    mut start: impl FnMut(Endpoint, CancellationToken),
+) {
+    streams.retain(|worker, stop| {
+        let is_there = found.contains(worker);
+        if !is_there {
+            stop.cancel();
+        }
+        is_there
+    });
+    for worker in found {
+        if !streams.contains_key(worker) {
+            let stop = stop.child_token();
+            streams.insert(worker.clone(), stop.clone());
+            start(worker.clone(), stop);
+        }
+    }
 }
 
 async fn keep_http(host: Arc<Host>, endpoint: Endpoint, functions: Vec<FunctionName>, stop: CancellationToken) {
@@ -72,13 +155,19 @@ async fn keep_http(host: Arc<Host>, endpoint: Endpoint, functions: Vec<FunctionN
             return;
         }
     };
-    let worker = Worker::new(interfaces, super::http::CREDIT, transport);
+    let worker = Worker::new(endpoint.revision.clone(), interfaces, super::http::CREDIT, transport);
     host.add(&worker);
     stop.cancelled().await;
     host.remove(&worker, WorkerDrop::Removed);
 }
 
-async fn keep_stream(host: Arc<Host>, endpoint: Endpoint, functions: Vec<FunctionName>, stop: CancellationToken) {
+async fn keep_stream(
+    host: Arc<Host>,
+    endpoint: Endpoint,
+    functions: Vec<FunctionName>,
+    stop: CancellationToken,
+    lost: Arc<Notify>,
+) {
     let mut backoff = REDIAL_BACKOFF;
     let (mut last_warning, mut unreachable) = (String::new(), 0_u32);
     loop {
@@ -95,6 +184,7 @@ async fn keep_stream(host: Arc<Host>, endpoint: Endpoint, functions: Vec<Functio
                 if !is_starting && text != last_warning {
                     warn!(url = endpoint.url, reason = <&str>::from(reason), "no connection to worker: {text}");
                 }
+                host.note_problem(&endpoint, &functions, ended.problem(), &text);
                 let was_connected = matches!(ended, Ended::Closed(_) | Ended::Nonsense(_));
                 if !was_connected {
                     for function in &functions {
@@ -107,6 +197,7 @@ async fn keep_stream(host: Arc<Host>, endpoint: Endpoint, functions: Vec<Functio
                 backoff = if was_connected { REDIAL_BACKOFF } else { (backoff * 2).min(REDIAL_BACKOFF_MAX) };
             }
         }
+        lost.notify_one();
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
@@ -128,7 +219,7 @@ async fn run_once(
         dialled = dial(host, endpoint) => dialled?,
     };
     // What watches `stop` from here on also lets go of the worker; dropped half way, it would stay in its pools.
-    run_link(host, functions, frames, incoming, stop).await
+    run_link(host, (endpoint, functions), frames, incoming, stop).await
 }
 
 async fn dial(host: &Host, endpoint: &Endpoint) -> Result<(frames::Sender, Incoming), Ended> {
@@ -141,7 +232,7 @@ async fn dial(host: &Host, endpoint: &Endpoint) -> Result<(frames::Sender, Incom
 /// Runs a stream to its end, whatever carries it.
 pub(super) async fn run_link(
     host: &Arc<Host>,
-    functions: &[FunctionName],
+    (endpoint, functions): (&Endpoint, &[FunctionName]),
     frames: frames::Sender,
     incoming: impl Stream<Item = Result<wire::AttachResponse, tonic::Status>> + Unpin,
     stop: &CancellationToken,
@@ -152,26 +243,51 @@ pub(super) async fn run_link(
         () = stop.cancelled() => return Ok(()),
         first = timeout(WELCOME_TIME_MAX, incoming.next()) => first,
     };
-    let first = first.map_err(|_| Ended::Refused("it did not say welcome in time".to_owned()))?;
+    let first = first.map_err(|_| Ended::Refused(Refusal::other("it did not say welcome in time")))?;
     let (welcome, rest) = split_welcome(first)?;
     let (sdk, credit, follows) = (welcome.sdk.clone(), welcome.credit.max(1), welcome.follows);
     let interfaces = welcome::check(&host.topology(), functions, welcome).map_err(Ended::Refused)?;
+    host.check_states(&interfaces).map_err(Ended::Refused)?;
     let link = Link::new(frames, follows);
-    let worker = Worker::new(interfaces, credit, Transport::Link(Arc::clone(&link)));
+    let worker = Worker::new(endpoint.revision.clone(), interfaces, credit, Transport::Link(Arc::clone(&link)));
     info!(sdk, credit, functions = functions.len(), "worker connected");
     host.add(&worker);
+    let reading = read(host, &link, &worker, rest, incoming);
+    tokio::pin!(reading);
     let ended = tokio::select! {
         biased;
         () = stop.cancelled() => Ok(()),
-        ended = read(host, &link, &worker, rest, incoming) => Err(ended),
+        ended = &mut reading => Err(ended),
     };
     let (reason, text) = match &ended {
         Ok(()) => (WorkerDrop::Removed, "the worker was removed".to_owned()),
         Err(ended) => (ended.reason(), ended.to_string()),
     };
     host.remove(&worker, reason);
+    if ended.is_ok() {
+        // Nothing new goes to it; what runs there may end, unless the runtime itself stops.
+        let drained = timeout(DRAIN_TIME_MAX, until_idle(host, &worker));
+        tokio::select! {
+            biased;
+            () = host.stop.cancelled() => {}
+            _ = drained => {}
+            _ = &mut reading => {}
+        }
+    }
     link.close(&text);
     ended
+}
+
+async fn until_idle(host: &Host, worker: &Worker) {
+    loop {
+        let changed = host.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        if worker.busy() == 0 {
+            return;
+        }
+        changed.await;
+    }
 }
 
 async fn read(
@@ -206,13 +322,13 @@ fn split_welcome(
 ) -> Result<(wire::Welcome, Vec<wire::WorkerFrame>), Ended> {
     let message = match first {
         Some(Ok(message)) => message,
-        Some(Err(status)) => return Err(Ended::Refused(status.message().to_owned())),
-        None => return Err(Ended::Refused("it closed the stream without a welcome".to_owned())),
+        Some(Err(status)) => return Err(Ended::Refused(Refusal::other(status.message()))),
+        None => return Err(Ended::Refused(Refusal::other("it closed the stream without a welcome"))),
     };
     let mut frames = message.frames.into_iter();
     match frames.next().and_then(|frame| frame.frame) {
         Some(wire::worker_frame::Frame::Welcome(welcome)) => Ok((welcome, frames.collect())),
-        Some(_) | None => Err(Ended::Refused("its first frame is not a welcome".to_owned())),
+        Some(_) | None => Err(Ended::Refused(Refusal::other("its first frame is not a welcome"))),
     }
 }
 

@@ -9,6 +9,22 @@ use tandem_proto::{FUNCTION_PROTOCOL_VERSION_MAX, FUNCTION_PROTOCOL_VERSION_MIN}
 
 use super::Interface;
 
+/// Why a worker is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Refusal {
+    /// For whoever rolls out workers: `HandlersDiffer`, `StateIncompatible`, `HandshakeRefused`.
+    pub(super) reason: &'static str,
+    message: String,
+}
+
+impl Refusal {
+    /// Something is wrong with what it says, whatever it runs.
+    pub(super) fn other(message: impl Into<String>) -> Self {
+        Self { reason: "HandshakeRefused", message: message.into() }
+    }
+}
+
 /// What the resources alone say: for workers of the plain HTTP profile, which has no handshake.
 pub(super) fn declared(topology: &Topology, functions: &[FunctionName]) -> HashMap<FunctionName, Interface> {
     let declared = functions.iter().filter_map(|name| topology.functions.get(name).map(|function| (name, function)));
@@ -28,21 +44,24 @@ pub(super) fn check(
     topology: &Topology,
     functions: &[FunctionName],
     welcome: wire::Welcome,
-) -> Result<HashMap<FunctionName, Interface>, String> {
+) -> Result<HashMap<FunctionName, Interface>, Refusal> {
     let known = FUNCTION_PROTOCOL_VERSION_MIN..=FUNCTION_PROTOCOL_VERSION_MAX;
     if !known.contains(&welcome.version) {
-        return Err(format!("it speaks protocol version {}, this runtime speaks {known:?}", welcome.version));
+        let message = format!("it speaks protocol version {}, this runtime speaks {known:?}", welcome.version);
+        return Err(Refusal::other(message));
     }
     let mut told: HashMap<String, wire::FunctionInfo> =
         welcome.functions.into_iter().map(|info| (info.name.clone(), info)).collect();
     let mut interfaces = HashMap::new();
     for name in functions {
         let Some(info) = told.remove(name.as_str()) else {
-            return Err(format!("it does not run function {name}"));
+            return Err(Refusal::other(format!("it does not run function {name}")));
         };
-        let interface = interface_of(&info).map_err(|problem| format!("function {name}: {problem}"))?;
+        let of_function = |problem| format!("function {name}: {problem}");
+        let interface = interface_of(&info).map_err(|problem| Refusal::other(of_function(problem)))?;
         if let Some(function) = topology.functions.get(name) {
-            check_pinned(function, &interface).map_err(|problem| format!("function {name}: {problem}"))?;
+            let differs = |problem| Refusal { reason: "HandlersDiffer", message: of_function(problem) };
+            check_pinned(function, &interface).map_err(differs)?;
         }
         interfaces.insert(name.clone(), interface);
     }
@@ -92,6 +111,18 @@ fn check_pinned(function: &Function, interface: &Interface) -> Result<(), String
                 return Err(format!("state {name} is {:?} in the resource, {kind:?} in the worker", state.kind));
             }
             Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// What was stored by workers that had `before` can be read by those that have `now`.
+pub(super) fn check_stored(name: &FunctionName, before: &Interface, now: &Interface) -> Result<(), Refusal> {
+    for (state, kind) in &now.states {
+        if let Some(before) = before.states.get(state).filter(|before| *before != kind) {
+            let message =
+                format!("function {name}: state {state} is {kind:?}, and {before:?} in the workers before it");
+            return Err(Refusal { reason: "StateIncompatible", message });
         }
     }
     Ok(())

@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use tandem_model::ids::FunctionName;
+use tandem_model::topology::Revision;
 use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
 
 use super::http::HttpWorker;
 use super::link::{Begun, Link, SessionHandle};
+use super::revisions::Counts;
 use super::{AHEAD_SHARE, Answer, Events, Host, Interface, Invocation, Session};
 
 /// How invocations travel to a worker.
@@ -24,7 +26,8 @@ pub(super) enum Transport {
 /// A worker that can be given invocations.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    interfaces: HashMap<FunctionName, Interface>,
+    revision: Revision,
+    functions: HashMap<FunctionName, Running>,
     transport: Transport,
     busy: AtomicUsize,
     credit: AtomicI64,
@@ -32,21 +35,48 @@ pub(crate) struct Worker {
     granted: AtomicI64,
 }
 
+/// A function on a worker.
+#[derive(Debug, Default)]
+struct Running {
+    interface: Interface,
+    invocations: AtomicU64,
+    failures: AtomicU64,
+}
+
 impl Worker {
-    pub(super) fn new(interfaces: HashMap<FunctionName, Interface>, credit: u32, transport: Transport) -> Arc<Self> {
+    pub(super) fn new(
+        revision: Revision,
+        interfaces: HashMap<FunctionName, Interface>,
+        credit: u32,
+        transport: Transport,
+    ) -> Arc<Self> {
+        let running = |interface| Running { interface, ..Running::default() };
+        let functions = interfaces.into_iter().map(|(name, interface)| (name, running(interface))).collect();
         let (busy, credit) = (AtomicUsize::new(0), i64::from(credit));
         let (credit, granted) = (AtomicI64::new(credit), AtomicI64::new(credit));
-        Arc::new(Self { interfaces, transport, busy, credit, granted })
+        Arc::new(Self { revision, functions, transport, busy, credit, granted })
     }
 
     /// What it runs.
     pub(super) fn functions(&self) -> impl Iterator<Item = &FunctionName> {
-        self.interfaces.keys()
+        self.functions.keys()
+    }
+
+    /// The revision of the code that it runs.
+    pub(super) fn revision(&self) -> &Revision {
+        &self.revision
+    }
+
+    /// What came of the invocations of a function so far.
+    pub(super) fn counts(&self, function: &FunctionName) -> Counts {
+        let Some(running) = self.functions.get(function) else { return Counts::default() };
+        let (invocations, failures) = (&running.invocations, &running.failures);
+        Counts { invocations: invocations.load(Ordering::Relaxed), failures: failures.load(Ordering::Relaxed) }
     }
 
     /// What it says of a function.
     pub(super) fn interface(&self, function: &FunctionName) -> Option<&Interface> {
-        self.interfaces.get(function)
+        self.functions.get(function).map(|running| &running.interface)
     }
 
     pub(super) fn has_credit(&self) -> bool {
@@ -104,6 +134,13 @@ impl Lease {
     /// What the worker says of the function.
     pub(crate) fn interface(&self) -> Option<&Interface> {
         self.worker.interface(&self.function)
+    }
+
+    /// Notes that the invocation has ended, and whether that was the code's or the worker's fault.
+    pub(crate) fn ended(&self, is_failure: bool) {
+        let Some(running) = self.worker.functions.get(&self.function) else { return };
+        running.invocations.fetch_add(1, Ordering::Relaxed);
+        running.failures.fetch_add(u64::from(is_failure), Ordering::Relaxed);
     }
 
     /// Starts an invocation. It ends with [`super::Event::Finished`] or [`super::Event::Lost`].

@@ -118,9 +118,11 @@ impl<S: Store> Partition<S> {
             Ended::Durable(timestamp) => self.settle_durable(group, timestamp, took),
             Ended::Conflict(keys) => {
                 for (flow, first_group) in self.throw_away(group, &keys) {
-                    let own = first_group && (keys.is_empty() || keys.iter().any(|key| flow.touches(key)));
+                    let rows: Vec<Bytes> =
+                        keys.iter().filter(|key| first_group && flow.touches(key)).cloned().collect();
+                    let own = first_group && (keys.is_empty() || !rows.is_empty());
                     // Nobody waits any more only if the runtime is going down.
-                    let _ = flow.done.send(Sealed::Again { own });
+                    let _ = flow.done.send(Sealed::Again { own, rows });
                 }
             }
             Ended::Refused(error) => self.settle_refused(group, &error),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tandem_model::ids::FlowId;
+use tandem_model::ids::{FlowId, Instance};
 use tandem_model::outcome::FlowRecord;
 use tandem_model::request::Request;
 use tandem_proto::peer::v1alpha1 as wire;
@@ -32,6 +32,8 @@ use crate::tasks::{self, TaskKind};
 const FRAMES_QUEUED_MAX: usize = 4_096;
 /// Requests under way at one peer. More run here.
 const FORWARDED_MAX: usize = 8_192;
+/// Turns at one peer that flows have or wait for. More flows run without.
+const CLAIMS_MAX: usize = 8_192;
 /// Longest wait for a peer's welcome.
 const WELCOME_TIME_MAX: Duration = Duration::from_secs(5);
 /// Longest wait for what a peer knows of a flow.
@@ -58,6 +60,7 @@ struct Inner {
     /// In their order, so that those who wait hear of an end in that order.
     requests: BTreeMap<u64, Waiting>,
     looks: BTreeMap<u64, (FlowId, oneshot::Sender<Option<Answer>>)>,
+    claims: BTreeMap<u64, oneshot::Sender<wire::Turn>>,
 }
 
 #[derive(Debug)]
@@ -104,6 +107,51 @@ impl Forwarded {
 impl Drop for Call {
     fn drop(&mut self) {
         self.link.lock().requests.remove(&self.id);
+    }
+}
+
+/// A turn that a peer was asked for.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    turn: oneshot::Receiver<wire::Turn>,
+    claimed: Claimed,
+}
+
+/// A turn at a peer, or the wish for one. Dropping it gives it back.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    link: Arc<Link>,
+    id: u64,
+}
+
+/// What a peer says to the wish for a turn.
+#[derive(Debug)]
+pub(crate) enum Claiming {
+    /// Here it is. `waited` if others had it before.
+    Granted { claimed: Claimed, waited: bool },
+    /// Others had it for too long.
+    Late,
+    /// The peer is lost.
+    Lost,
+}
+
+impl Claim {
+    /// Waits for the answer, and no longer than that.
+    pub(crate) async fn answered(self, wait_max: Duration) -> Claiming {
+        match timeout(wait_max, self.turn).await {
+            Ok(Ok(turn)) if turn.granted => Claiming::Granted { claimed: self.claimed, waited: turn.waited },
+            Ok(Err(_)) => Claiming::Lost,
+            Ok(Ok(_)) | Err(_) => Claiming::Late,
+        }
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        let mut inner = self.link.lock();
+        inner.claims.remove(&self.id);
+        // If it does not arrive, the peer passes the turn on by itself.
+        let _ = inner.send(wire::caller_frame::Frame::Release(wire::Release { call_id: self.id }));
     }
 }
 
@@ -190,6 +238,26 @@ impl Link {
         })
     }
 
+    /// Asks for the turn on an instance. `None` if there is no stream, or too much is under way on it.
+    pub(super) fn claim(self: &Arc<Self>, instance: &Instance, wait_max: Duration) -> Option<Claim> {
+        let (sender, turn) = oneshot::channel();
+        let mut inner = self.lock();
+        if inner.silent || inner.claims.len() >= CLAIMS_MAX {
+            return None;
+        }
+        let id = inner.next_call;
+        inner.send(wire::caller_frame::Frame::Claim(wire::Claim {
+            call_id: id,
+            function: instance.function.to_string(),
+            key: instance.key.to_string(),
+            wait_ms: u64::try_from(wait_max.as_millis()).unwrap_or(u64::MAX),
+        }))?;
+        inner.next_call += 1;
+        inner.claims.insert(id, sender);
+        drop(inner);
+        Some(Claim { turn, claimed: Claimed { link: Arc::clone(self), id } })
+    }
+
     /// Whether there is a stream.
     pub(super) fn is_open(&self) -> bool {
         self.lock().frames.is_some()
@@ -206,8 +274,9 @@ impl Link {
         let mut inner = self.lock();
         inner.frames = None;
         let (requests, looks) = (std::mem::take(&mut inner.requests), std::mem::take(&mut inner.looks));
+        let claims = std::mem::take(&mut inner.claims);
         drop(inner);
-        drop((requests, looks));
+        drop((requests, looks, claims));
     }
 
     /// Takes one frame of the owner. An answer to something that nobody waits for any more is no matter.
@@ -239,6 +308,12 @@ impl Link {
             Some(Frame::Found(found)) => {
                 if let Some((flow, sender)) = inner.looks.remove(&found.call_id) {
                     let _ = sender.send(found_answer(flow, found));
+                }
+            }
+            Some(Frame::Turn(turn)) => {
+                if let Some(sender) = inner.claims.remove(&turn.call_id) {
+                    // Whoever stopped waiting for it has given it back.
+                    let _ = sender.send(turn);
                 }
             }
             Some(Frame::Welcome(_)) => return Err("it said welcome twice".to_owned()),

@@ -1,19 +1,21 @@
 //! What another runtime asks of this one. What comes in here runs here, whoever owns it: nothing goes round in a ring.
 
+use std::collections::HashMap;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
-use tandem_model::ids::FlowId;
+use tandem_model::ids::{FlowId, Instance};
 use tandem_proto::peer::v1alpha1 as wire;
 use tandem_proto::peer::v1alpha1::peer_service_server::{PeerService, PeerServiceServer};
 use tandem_proto::{MESSAGE_BYTES_MAX, PEER_PROTOCOL_VERSION_MAX, PEER_PROTOCOL_VERSION_MIN};
 use tandem_store::{Store, rows};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -25,9 +27,12 @@ use crate::batch;
 use crate::dial::PeerIncoming;
 use crate::runtime::{Accepted, Cancelled, Runtime};
 use crate::tasks::{self, TaskKind};
+use crate::turns::{SHARED_WAIT_MAX, TURN_HELD_MAX, Taking};
 
 /// Frames that wait to be sent to one caller. Beyond it answers wait.
 const FRAMES_QUEUED_MAX: usize = 4_096;
+/// Turns that flows of one caller have or wait for. More are not given.
+const CLAIMS_MAX: usize = 8_192;
 /// Longest wait for a caller's hello.
 const HELLO_TIME_MAX: Duration = Duration::from_secs(5);
 /// How often an idle connection is asked for a sign of life, and how long it may take to give one.
@@ -39,7 +44,8 @@ pub type Calls = BoxStream<'static, Result<wire::AttachRequest, Status>>;
 /// Serves a stream of another runtime, whatever carries it.
 pub fn accept<S: Store>(runtime: &Runtime<S>, calls: Calls) -> PeerIncoming {
     let (frames, queued) = mpsc::channel(FRAMES_QUEUED_MAX);
-    let caller = Caller { runtime: runtime.clone(), frames };
+    let (claims, gone) = (Arc::default(), CancellationToken::new());
+    let caller = Caller { runtime: runtime.clone(), frames, claims, gone };
     tasks::spawn(TaskKind::Peer, caller.serve(calls));
     batch::batches(queued, |frames| Ok(wire::AttachResponse { frames }))
 }
@@ -78,6 +84,10 @@ impl<S: Store> PeerService for Service<S> {
 struct Caller<S: Store> {
     runtime: Runtime<S>,
     frames: mpsc::Sender<wire::OwnerFrame>,
+    /// What ends each turn that its flows have or wait for.
+    claims: Arc<Mutex<HashMap<u64, CancellationToken>>>,
+    /// Set when the stream has ended.
+    gone: CancellationToken,
 }
 
 impl<S: Store> Caller<S> {
@@ -91,6 +101,7 @@ impl<S: Store> Caller<S> {
         if let Err(why) = ended {
             debug!(why, "stream of another runtime ended");
         }
+        self.gone.cancel();
         // Hints that were on their way may be lost with it.
         self.runtime.engine.courier.look_again();
     }
@@ -141,6 +152,12 @@ impl<S: Store> Caller<S> {
             Frame::Execute(execute) => self.execute(execute).await,
             Frame::Deliver(deliver) => engine.courier.arrived(hinted(deliver)),
             Frame::Changed(_) => engine.peers.poke_here(),
+            Frame::Claim(claim) => self.claim(claim).await,
+            Frame::Release(release) => {
+                if let Some(claim) = self.claims().remove(&release.call_id) {
+                    claim.cancel();
+                }
+            }
             Frame::Look(look) => {
                 let found = flow(&look.flow).and_then(|flow| engine.registry.get(flow));
                 let state = found.as_ref().map(|flow| wire::found::State::Running(running(flow)));
@@ -160,7 +177,50 @@ impl<S: Store> Caller<S> {
     }
 
     fn again(&self) -> Self {
-        Self { runtime: self.runtime.clone(), frames: self.frames.clone() }
+        let (claims, gone) = (Arc::clone(&self.claims), self.gone.clone());
+        Self { runtime: self.runtime.clone(), frames: self.frames.clone(), claims, gone }
+    }
+
+    fn claims(&self) -> MutexGuard<'_, HashMap<u64, CancellationToken>> {
+        // Nothing panics while it holds the lock, short of running out of memory.
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lines a flow of the caller up for an instance, in a task of its own.
+    async fn claim(&self, claim: wire::Claim) {
+        let call_id = claim.call_id;
+        let instance = Instance::parse(&claim.function, &claim.key).ok();
+        let Some(instance) = instance.filter(|_| self.claims().len() < CLAIMS_MAX) else {
+            let refused = wire::Turn { call_id, granted: false, waited: false };
+            return self.say(wire::owner_frame::Frame::Turn(refused)).await;
+        };
+        let released = self.gone.child_token();
+        self.claims().insert(call_id, released.clone());
+        let this = self.again();
+        tasks::spawn(TaskKind::Peer, async move {
+            let wait_max = Duration::from_millis(claim.wait_ms).min(SHARED_WAIT_MAX);
+            tokio::select! {
+                biased;
+                () = released.cancelled() => {}
+                () = this.lend(call_id, &instance, wait_max) => {}
+            }
+            this.claims().remove(&call_id);
+        });
+    }
+
+    /// Gives a flow of the caller its turn when it comes, and takes it back when it has had it for too long. Dropping
+    /// the future takes it back as well.
+    async fn lend(&self, call_id: u64, instance: &Instance, wait_max: Duration) {
+        let engine = &self.runtime.engine;
+        engine.turns.mark_shared(instance, Instant::now());
+        let held = engine.turns.held(engine.ticket());
+        let taken = held.take_for_another(instance, wait_max).await;
+        let turn = wire::Turn { call_id, granted: taken != Taking::Late, waited: taken != Taking::AtOnce };
+        self.say(wire::owner_frame::Frame::Turn(turn)).await;
+        if taken != Taking::Late {
+            engine.metrics.turn_given();
+            tokio::time::sleep(TURN_HELD_MAX).await;
+        }
     }
 
     /// Runs a request in a task of its own. It is not lost with the stream: a client may ask for it elsewhere.

@@ -1,6 +1,6 @@
 //! Looking without changing anything: flows, state, instances, egress records.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tandem_store::{Error, KeyRange, Snapshot, Store, rows};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::egress::read_stored;
+use crate::host::RevisionReport;
 use crate::peers::{Answer, Lookup};
 
 use super::{EgressRecord, FlowFilter, FlowState, InstanceState, RunningFlow, Runtime};
@@ -24,6 +25,11 @@ const WAIT_POLL: Duration = Duration::from_millis(100);
 const PAGE: usize = 1_000;
 
 impl<S: Store> Runtime<S> {
+    /// How the workers of each function do, by revision of their code.
+    pub fn workers(&self) -> BTreeMap<FunctionName, Vec<RevisionReport>> {
+        self.engine.host.report()
+    }
+
     /// What is known about a flow.
     pub async fn flow(&self, flow: FlowId) -> Result<FlowState, Error> {
         if let Some(running) = self.engine.registry.get(flow) {

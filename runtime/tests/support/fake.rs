@@ -69,7 +69,7 @@ impl Fake {
         F: Future<Output = ()> + Send + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = Endpoint { url: format!("http://{}", listener.local_addr().unwrap()), protocol: Protocol::Grpc };
+        let endpoint = Endpoint::new(format!("http://{}", listener.local_addr().unwrap()), Protocol::Grpc);
         let attached = Arc::new(AtomicUsize::new(0));
         let behaviour: Behaviour = Arc::new(move |peer| behaviour(peer).boxed());
         let service = FunctionServiceServer::new(Service { behaviour, attached: attached.clone() })

@@ -45,7 +45,7 @@ impl Worker {
     pub(crate) async fn serve(server: Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = server.drain(Duration::ZERO).bind(listener).unwrap();
-        let endpoint = Endpoint { url: format!("http://{}", server.address()), protocol: Protocol::Grpc };
+        let endpoint = Endpoint::new(format!("http://{}", server.address()), Protocol::Grpc);
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(server.run_until(async {
             let _dropped = stopped.await;

@@ -179,7 +179,7 @@ impl Plan {
 
     /// The application that it runs.
     pub fn topology(&self) -> Topology {
-        let workers = (0..self.workers).map(|number| Endpoint { url: url(number), protocol: Protocol::Grpc }).collect();
+        let workers = (0..self.workers).map(|number| Endpoint::new(url(number), Protocol::Grpc)).collect();
         let function = Function { workers, ..Function::default() };
         let functions = ["node", "leaf"].into_iter().filter_map(|name| Some((name.parse().ok()?, function.clone())));
         let egress = Egress { stream_retention_ms: Topology::RETENTION_MS };

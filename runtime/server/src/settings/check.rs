@@ -37,7 +37,8 @@ impl Checker {
         let http = self.address("listen.http", &from.listen.http);
         let admin = self.address("listen.admin", &from.listen.admin);
         let peers = self.peers(from);
-        let resources = self.resources(from.topology.resources.as_deref());
+        let bundle = from.topology.bundle.as_deref().map(|path| self.file("topology.bundle", path));
+        let resources = self.resources(from.topology.resources.as_deref(), bundle.is_some());
         let workers = self.workers(&from.topology.workers);
         let drain_grace = self.duration("drainGrace", &from.drain_grace, 0, DRAIN_GRACE_MS_MAX);
         if let Err(error) = telemetry::check_filter(&from.telemetry.log_filter) {
@@ -55,6 +56,7 @@ impl Checker {
             admin: admin?,
             peers,
             resources,
+            bundle,
             workers,
             flows_in_flight_max: from.limits.flows_in_flight_max.and_then(|number| usize::try_from(number).ok()),
             threads: from.limits.threads.and_then(|number| usize::try_from(number).ok()),
@@ -195,23 +197,28 @@ impl Checker {
         Some(Peers { listen: listen?, advertise, member })
     }
 
-    fn resources(&mut self, paths: Option<&[String]>) -> Vec<PathBuf> {
+    fn resources(&mut self, paths: Option<&[String]>, has_bundle: bool) -> Vec<PathBuf> {
         let paths = paths.unwrap_or_default();
-        if paths.is_empty() {
+        if paths.is_empty() && !has_bundle {
             let message = "no resources are named, so there is nothing to run".to_owned();
             let help = "name their files or directories, in the file or with --resources";
             self.problem(&codes::MISSING_FIELD, "topology.resources", message, help);
         }
-        let mut found = Vec::new();
-        for (index, path) in paths.iter().enumerate() {
-            let field = format!("topology.resources[{index}]");
-            let path = self.origin.path(&field, path);
-            if let Err(error) = std::fs::metadata(&path) {
-                self.unreadable(&field, &path, &error);
-            }
-            found.push(path);
+        if !paths.is_empty() && has_bundle {
+            let message = "there are resources and a bundle".to_owned();
+            self.problem(&codes::RULE_BROKEN, "topology.bundle", message, "name one of the two");
         }
-        found
+        let paths = paths.iter().enumerate();
+        paths.map(|(index, path)| self.file(&format!("topology.resources[{index}]"), path)).collect()
+    }
+
+    /// A file or directory that has to be there.
+    fn file(&mut self, field: &str, path: &str) -> PathBuf {
+        let path = self.origin.path(field, path);
+        if let Err(error) = std::fs::metadata(&path) {
+            self.unreadable(field, &path, &error);
+        }
+        path
     }
 
     fn workers(&mut self, workers: &[configuration::Worker]) -> Vec<(FunctionName, Endpoint)> {
@@ -221,7 +228,7 @@ impl Checker {
                 configuration::Protocol::Grpc => Protocol::Grpc,
                 configuration::Protocol::Http => Protocol::Http,
             };
-            let endpoint = Endpoint { url: worker.url.clone().unwrap_or_default(), protocol };
+            let endpoint = Endpoint::new(worker.url.clone().unwrap_or_default(), protocol);
             for (number, name) in worker.functions.iter().flatten().enumerate() {
                 match name.parse::<FunctionName>() {
                     Ok(name) => found.push((name, endpoint.clone())),

@@ -83,13 +83,21 @@ fn read_head(reader: &mut impl BufRead) -> Option<usize> {
     }
 }
 
-/// Sends a request; the whole answer, or what went wrong.
+/// Sends a request without a body; the whole answer, or what went wrong.
 pub(crate) fn post(address: &str, path: &str) -> String {
+    ask(address, "POST", path, b"")
+}
+
+/// Sends a request; the whole answer, or what went wrong.
+pub(crate) fn ask(address: &str, method: &str, path: &str, body: &[u8]) -> String {
     let send = || {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let head = format!("POST {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        let length = body.len();
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
         stream.write_all(head.as_bytes())?;
+        stream.write_all(body)?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         std::io::Result::Ok(answer)
@@ -102,6 +110,7 @@ pub(crate) struct Running {
     child: Child,
     printed: Arc<Mutex<String>>,
     pub(crate) http: String,
+    pub(crate) admin: String,
 }
 
 impl Running {
@@ -121,15 +130,16 @@ impl Running {
                 line.clear();
             }
         });
-        let mut running = Self { child, printed, http: String::new() };
+        let mut running = Self { child, printed, http: String::new(), admin: String::new() };
         let addresses = running.until("it is ready", |_| std::fs::read(&ready).ok());
         let addresses: serde_json::Value = serde_json::from_slice(&addresses).unwrap();
-        let http = addresses["http"].as_str().unwrap().trim_start_matches("http://");
-        running.http.push_str(http);
+        let address = |of: &str| addresses[of].as_str().unwrap().trim_start_matches("http://").to_owned();
+        (running.http, running.admin) = (address("http"), address("admin"));
         running
     }
 
-    fn until<T>(&mut self, what: &str, mut look: impl FnMut(&mut Self) -> Option<T>) -> T {
+    /// Waits until there is something to be found.
+    pub(crate) fn until<T>(&mut self, what: &str, mut look: impl FnMut(&mut Self) -> Option<T>) -> T {
         let began = Instant::now();
         loop {
             if let Some(found) = look(self) {

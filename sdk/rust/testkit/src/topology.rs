@@ -25,7 +25,7 @@ pub(crate) fn of(
         retention_ms: Topology::RETENTION_MS,
         ..Topology::default()
     };
-    let endpoint = Endpoint { url: format!("http://{address}"), protocol: Protocol::Grpc };
+    let endpoint = Endpoint::new(format!("http://{address}"), Protocol::Grpc);
     for descriptor in descriptors {
         topology.functions.insert(descriptor.name.parse()?, function(descriptor, endpoint.clone())?);
     }

@@ -82,7 +82,7 @@ impl<S: Store> Site<S> {
 }
 
 fn topology(worker: SocketAddr) -> Result<Topology, InvalidName> {
-    let workers = vec![Endpoint { url: format!("http://{worker}"), protocol: Protocol::Grpc }];
+    let workers = vec![Endpoint::new(format!("http://{worker}"), Protocol::Grpc)];
     let function = Function { workers, ..Function::default() };
     let named = FUNCTIONS.map(|name| Ok((name.parse::<FunctionName>()?, function.clone())));
     Ok(Topology {

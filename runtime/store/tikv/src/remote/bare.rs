@@ -12,6 +12,7 @@ use tikv_client::{CheckLevel, TransactionClient, TransactionOptions};
 
 use super::client::Client;
 use super::encoding::Encoding;
+use super::endpoints::Endpoints;
 use super::{MESSAGE_BYTES_MAX, ROWS};
 use crate::commit::failed;
 use crate::options::Options;
@@ -47,7 +48,8 @@ impl BareClient {
         if options.keyspace.is_some() {
             return Err(Error::Refused("plain transactions do not know keyspaces".to_owned()));
         }
-        let client = Client::open(options, MESSAGE_BYTES_MAX).await.map_err(failed)?.current();
+        let endpoints = Endpoints::new(options.endpoints.clone());
+        let client = Client::open(options, endpoints, MESSAGE_BYTES_MAX).await.map_err(failed)?.current();
         Ok(Self { client, encoding: Encoding::new(&[options.prefix.as_bytes(), ROWS].concat(), None) })
     }
 
