@@ -10,8 +10,10 @@
 //! | [`commits`] | committers on a simulated TiKV cluster, with faults from a seed |
 //! | [`pods`] | one to three runtimes on a simulated TiKV cluster |
 //! | [`process`] | the same programs against real processes, with kill -9 |
+//! | [`faults`] | named faults of real runtimes on real stores of TiKV's protocol |
 
 pub mod commits;
+pub mod faults;
 pub mod history;
 mod jobs;
 pub mod model;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tandem_verify::{commits, pods, world};
 
+mod fault_runs;
 mod histories;
 mod processes;
 mod seeds;
@@ -33,6 +34,8 @@ enum Command {
     Histories(histories::Arguments),
     /// Runs random programs, or histories, against real processes that are killed, and judges what happened.
     Processes(processes::Arguments),
+    /// Kills, freezes and cuts off real runtimes, stores and PD at chosen moments, and judges what happened.
+    Faults(fault_runs::Arguments),
     /// Simulates, and runs programs and histories against processes, in turn, each time with new seeds, and reports.
     Soak(soak::Arguments),
     /// What runs and histories start as their workers.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Pods(arguments) => seeds::run::<pods::Report>(&arguments),
         Command::Histories(arguments) => histories::run(&arguments),
         Command::Processes(arguments) => processes::run(&arguments),
+        Command::Faults(arguments) => fault_runs::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),
         Command::Worker(arguments) => processes::work(&arguments),
     };

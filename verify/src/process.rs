@@ -51,16 +51,16 @@ use site::Site;
 pub use plan::Plan;
 pub use site::Programs;
 
-mod child;
+pub(crate) mod child;
 mod client;
 mod faults;
-mod histories;
-mod journal;
-mod place;
-mod plan;
+pub(crate) mod histories;
+pub(crate) mod journal;
+pub(crate) mod place;
+pub(crate) mod plan;
 mod profile;
-mod site;
-mod web;
+pub(crate) mod site;
+pub(crate) mod web;
 pub mod worker;
 
 /// Everything has to work again so long after the last fault.

@@ -44,6 +44,6 @@ pub mod slots;
 pub use cluster::{Cluster, Options};
 pub use control::{Failpoint, Figures};
 pub use error::Error;
-pub use plan::Tls;
+pub use plan::{Tls, free_address};
 pub use proxy::Proxy;
 pub use shared::{Place, shared};

@@ -179,7 +179,7 @@ fn make_certificates(directory: &Path, binaries: &Binaries) -> Result<(), Error>
 }
 
 /// An address on loopback where nobody listens now. Processes that look at the same moment begin at different ports.
-pub(crate) fn free_address() -> Result<SocketAddr, Error> {
+pub fn free_address() -> Result<SocketAddr, Error> {
     use std::sync::atomic::{AtomicU32, Ordering};
     static LOOKED: AtomicU32 = AtomicU32::new(0);
     let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.subsec_nanos());

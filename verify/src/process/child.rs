@@ -15,7 +15,7 @@ const SCRIPT: &str = "while read -r line; do all=$line; done; for one in $all; d
 
 /// Keeps the list of our processes for the shell. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Guard(Arc<Mutex<Inner>>);
+pub(crate) struct Guard(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
@@ -26,7 +26,7 @@ struct Inner {
 
 impl Guard {
     /// Starts the shell.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<Self> {
         let mut shell = std::process::Command::new("sh");
         shell.args(["-c", SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         own_group(&mut shell);
@@ -65,7 +65,7 @@ fn own_group(_command: &mut std::process::Command) {}
 
 /// A process of ours.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     id: u32,
     guard: Guard,
@@ -73,21 +73,26 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts it.
-    pub(super) fn spawn(command: &mut Command, guard: &Guard) -> io::Result<Self> {
+    pub(crate) fn spawn(command: &mut Command, guard: &Guard) -> io::Result<Self> {
         let child = command.stdin(Stdio::null()).kill_on_drop(true).spawn()?;
         let id = child.id().ok_or_else(|| io::Error::other("a new process has no id"))?;
         guard.change(|processes| processes.insert(id));
         Ok(Self { child, id, guard: guard.clone() })
     }
 
+    /// Its id.
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
     /// Kills it, without any farewell, whether it is frozen or not.
-    pub(super) async fn kill(&mut self) -> io::Result<()> {
+    pub(crate) async fn kill(&mut self) -> io::Result<()> {
         self.child.start_kill()?;
         self.child.wait().await.map(drop)
     }
 
     /// How it has ended, if it has.
-    pub(super) fn ended(&mut self) -> Option<String> {
+    pub(crate) fn ended(&mut self) -> Option<String> {
         match self.child.try_wait() {
             Ok(status) => status.map(|status| status.to_string()),
             Err(error) => Some(error.to_string()),
@@ -95,7 +100,7 @@ impl Process {
     }
 
     /// Sends it a signal by name: `TERM`, `STOP` or `CONT`.
-    pub(super) async fn signal(&self, name: &str) -> io::Result<()> {
+    pub(crate) async fn signal(&self, name: &str) -> io::Result<()> {
         // Without unsafe code, a signal takes a process.
         let mut command = Command::new("sh");
         let status = command.args(["-c", &format!("kill -{name} {}", self.id)]).stdin(Stdio::null()).status().await?;
@@ -103,7 +108,7 @@ impl Process {
     }
 
     /// Asks it to end, and waits for that. `false` if it had to be killed.
-    pub(super) async fn stop(&mut self, grace: Duration) -> io::Result<bool> {
+    pub(crate) async fn stop(&mut self, grace: Duration) -> io::Result<bool> {
         self.signal("TERM").await?;
         if let Ok(status) = timeout(grace, self.child.wait()).await {
             return status.map(|status| status.success());

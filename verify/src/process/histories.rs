@@ -25,7 +25,7 @@ const LISTS: Range<usize> = 4..24;
 const CLIENTS: Range<u32> = 6..20;
 
 /// Clients of lists, and what they saw.
-pub(super) struct Histories {
+pub(crate) struct Histories {
     web: Web,
     recorder: Recorder,
     shape: Shape,
@@ -34,32 +34,32 @@ pub(super) struct Histories {
 }
 
 /// What was found in a history.
-pub(super) struct Found {
-    pub(super) violations: Vec<String>,
-    pub(super) problems: usize,
-    pub(super) counts: Vec<(&'static str, usize)>,
+pub(crate) struct Found {
+    pub(crate) violations: Vec<String>,
+    pub(crate) problems: usize,
+    pub(crate) counts: Vec<(&'static str, usize)>,
 }
 
 impl Histories {
     /// What follows from a seed.
-    pub(super) fn new(seed: u64, web: Web) -> Self {
+    pub(crate) fn new(seed: u64, web: Web) -> Self {
         let random = &mut SmallRng::seed_from_u64(seed);
         let shape = Shape::of_keys(random.random_range(LISTS));
         let clients = random.random_range(CLIENTS);
         Self { web, recorder: Recorder::default(), shape, seed, clients }
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.clients as usize
     }
 
     /// One client: asks until it is time, and learns how everything ended.
-    pub(super) async fn run(&self, client: usize, until: Instant) {
+    pub(crate) async fn run(&self, client: usize, until: Instant) {
         let process = self.recorder.process();
         let number = u32::try_from(client).unwrap_or(u32::MAX);
         let plans = Plans::new(self.seed, number, self.shape.clone()).take(PLANS_MAX / self.count());
         for plan in plans {
-            if Instant::now() >= until {
+            if Instant::now() >= until || self.web.journal.is_over() {
                 return;
             }
             self.ask(process, &plan).await;
@@ -89,14 +89,14 @@ impl Histories {
     }
 
     /// Reads a list of each kind.
-    pub(super) async fn probe(&self) -> bool {
+    pub(crate) async fn probe(&self) -> bool {
         let reads = ["list-0", "log-1"].map(|name| Step::new(name, crate::history::workload::Action::Read));
         let plan = Plan::new("probe", Handler::Look, vec![reads.into()]);
         self.ask(self.recorder.process(), &plan).await
     }
 
     /// Reads everything once more, and looks for anomalies.
-    pub(super) async fn judge(&self) -> Found {
+    pub(crate) async fn judge(&self) -> Found {
         let everything = Plans::read_all(&self.shape, "last");
         let process = self.recorder.process();
         let mut violations = Vec::new();

@@ -16,11 +16,11 @@ const PAGE: usize = 500;
 const PREFIX: &str = "verify";
 
 /// A row as it is stored.
-pub(super) type Row = (Bytes, Bytes);
+pub(crate) type Row = (Bytes, Bytes);
 
 /// Where the runtime keeps its state.
 #[derive(Clone, Debug)]
-pub(super) enum State {
+pub(crate) enum State {
     /// In this directory.
     Directory(PathBuf),
     /// In this part of a TiKV.
@@ -29,7 +29,7 @@ pub(super) enum State {
 
 impl State {
     /// A part of the TiKV at `store` that no other run has, or the directory.
-    pub(super) fn of(store: Option<&str>, directory: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn of(store: Option<&str>, directory: &Path) -> anyhow::Result<Self> {
         let Some(store) = store else { return Ok(Self::Directory(directory.join("data").join("store"))) };
         let (address, query) =
             store.split_once('?').map_or((store, String::new()), |(address, query)| (address, format!("?{query}")));
@@ -42,9 +42,17 @@ impl State {
         }
     }
 
+    /// Exactly that part of a TiKV.
+    pub(crate) fn at(url: &str) -> anyhow::Result<Self> {
+        match url::location(url).map_err(anyhow::Error::msg)? {
+            location @ Location::Tikv(_) => Ok(Self::Cluster { url: url.to_owned(), location }),
+            Location::Embedded(_) => bail!("{url:?} is no TiKV"),
+        }
+    }
+
     /// All rows, while no runtime runs. Of a directory it looks at a copy below `scratch`, so that the next runtime finds
     /// what the last one left.
-    pub(super) async fn rows(&self, scratch: &Path) -> anyhow::Result<Vec<Row>> {
+    pub(crate) async fn rows(&self, scratch: &Path) -> anyhow::Result<Vec<Row>> {
         match self {
             Self::Directory(directory) => {
                 let copy = tempfile::tempdir_in(scratch).context("failed to make a directory")?;
@@ -61,7 +69,7 @@ impl State {
     }
 
     /// Removes what is in the part of a TiKV. A directory goes by itself.
-    pub(super) async fn remove(&self) -> anyhow::Result<()> {
+    pub(crate) async fn remove(&self) -> anyhow::Result<()> {
         let Self::Cluster { location, .. } = self else { return Ok(()) };
         match Box::pin(store::open(location)).await? {
             Opened::Embedded(store) => remove(&store).await,

@@ -45,17 +45,17 @@ impl Plan {
 
 /// What programs run, and where.
 #[derive(Clone, Debug)]
-pub(super) struct Cast {
+pub(crate) struct Cast {
     /// How its clients behave, of whose requests there may be more than there is time for.
-    pub(super) habits: Habits,
-    pub(super) application: Application,
+    pub(crate) habits: Habits,
+    pub(crate) application: Application,
 }
 
 const STATES: &[(&str, &str, &str)] = &[("value", "Value", "Integer"), ("entries", "Map", "Integer")];
 
 impl Cast {
     /// What follows from a seed, for so long.
-    pub(super) fn of(seed: u64, seconds: u64) -> Self {
+    pub(crate) fn of(seed: u64, seconds: u64) -> Self {
         let random = &mut SmallRng::seed_from_u64(seed);
         let shape = Shape {
             keys: *[2, 3, 8, 16].choose(random).unwrap_or(&3),
@@ -100,7 +100,7 @@ impl Cast {
 }
 
 /// The functions of histories. They are there for the SDK only.
-pub(super) fn histories(seed: u64) -> Application {
+pub(crate) fn histories(seed: u64) -> Application {
     const ENTER: [(&str, &str); 3] = [("run", "Serializable"), ("snapshot", "Snapshot"), ("look", "ReadOnly")];
     const LIST: &[(&str, &str)] =
         &[ENTER[0], ENTER[1], ENTER[2], ("append", "Serializable"), ("undo", "Serializable"), ("read", "ReadOnly")];

@@ -21,9 +21,9 @@ use super::worker::Protocol;
 use crate::model::observed::Observed;
 
 /// Slots of the data.
-pub(super) const SLOTS: u16 = 16;
+pub(crate) const SLOTS: u16 = 16;
 /// Deadline of requests that name none, in milliseconds.
-pub(super) const DEADLINE_MS: u64 = 3_000;
+pub(crate) const DEADLINE_MS: u64 = 3_000;
 /// How long a start may take.
 const START_WITHIN: Duration = Duration::from_secs(40);
 /// How long a runtime that is told to end may take: longer than it lets flows end.
@@ -57,26 +57,26 @@ impl Programs {
 
 /// A function of the application.
 #[derive(Clone, Debug)]
-pub(super) struct Function {
-    pub(super) name: &'static str,
+pub(crate) struct Function {
+    pub(crate) name: &'static str,
     /// Handlers with their isolation.
-    pub(super) handlers: &'static [(&'static str, &'static str)],
+    pub(crate) handlers: &'static [(&'static str, &'static str)],
     /// States with their kind and type.
-    pub(super) states: &'static [(&'static str, &'static str, &'static str)],
+    pub(crate) states: &'static [(&'static str, &'static str, &'static str)],
     /// Which of our workers runs it.
-    pub(super) worker: usize,
+    pub(crate) worker: usize,
 }
 
 /// An application, and who runs its code.
 #[derive(Clone, Debug)]
-pub(super) struct Application {
+pub(crate) struct Application {
     /// Each has a route to each of its handlers, as `/{function}/{handler}/{key}`.
-    pub(super) functions: Vec<Function>,
-    pub(super) egresses: &'static [&'static str],
+    pub(crate) functions: Vec<Function>,
+    pub(crate) egresses: &'static [&'static str],
     /// How our workers are talked to.
-    pub(super) workers: Vec<Protocol>,
+    pub(crate) workers: Vec<Protocol>,
     /// A further worker of all functions, which the runtime starts and looks after.
-    pub(super) of_runtime: Option<Protocol>,
+    pub(crate) of_runtime: Option<Protocol>,
 }
 
 /// A worker process of ours. It keeps its address when it is started again.
@@ -87,7 +87,7 @@ struct Worker {
 }
 
 /// All processes, and the directory in which they live.
-pub(super) struct Site {
+pub(crate) struct Site {
     directory: TempDir,
     programs: Programs,
     state: State,
@@ -103,7 +103,7 @@ pub(super) struct Site {
 
 impl Site {
     /// Writes the resources, and starts the workers; not the runtime.
-    pub(super) fn new(programs: &Programs, application: &Application, journal: &Arc<Journal>) -> anyhow::Result<Self> {
+    pub(crate) fn new(programs: &Programs, application: &Application, journal: &Arc<Journal>) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir().context("failed to make a directory")?;
         let state = State::of(programs.store.as_deref(), directory.path())?;
         let addresses = free_addresses(application.workers.len()).context("failed to find free ports")?;
@@ -129,21 +129,21 @@ impl Site {
     }
 
     /// A way to the runtime, whichever runs.
-    pub(super) fn web(&self) -> Web {
+    pub(crate) fn web(&self) -> Web {
         Web::new(self.place.subscribe(), Arc::clone(&self.journal))
     }
 
-    pub(super) fn workers(&self) -> usize {
+    pub(crate) fn workers(&self) -> usize {
         self.workers.len()
     }
 
     /// How many runtimes were started.
-    pub(super) fn lives(&self) -> u64 {
+    pub(crate) fn lives(&self) -> u64 {
         self.lives
     }
 
     /// The directory in which the runtime keeps its state, if there is one.
-    pub(super) fn store(&self) -> Option<PathBuf> {
+    pub(crate) fn store(&self) -> Option<PathBuf> {
         match &self.state {
             State::Directory(directory) => Some(directory.clone()),
             State::Cluster { .. } => None,
@@ -157,7 +157,7 @@ impl Site {
     }
 
     /// Starts a worker that does not run.
-    pub(super) fn start_worker(&mut self, which: usize) -> anyhow::Result<()> {
+    pub(crate) fn start_worker(&mut self, which: usize) -> anyhow::Result<()> {
         let log = self.log("workers.log")?;
         let worker = &mut self.workers[which];
         let mut command = Command::new(&self.programs.verify);
@@ -171,7 +171,7 @@ impl Site {
     }
 
     /// Kills a worker that runs.
-    pub(super) async fn kill_worker(&mut self, which: usize) -> anyhow::Result<()> {
+    pub(crate) async fn kill_worker(&mut self, which: usize) -> anyhow::Result<()> {
         if let Some(mut process) = self.workers[which].process.take() {
             process.kill().await.context("failed to kill a worker")?;
         }
@@ -179,7 +179,7 @@ impl Site {
     }
 
     /// Sends a signal to a worker that runs.
-    pub(super) async fn signal_worker(&self, which: usize, name: &str) -> anyhow::Result<()> {
+    pub(crate) async fn signal_worker(&self, which: usize, name: &str) -> anyhow::Result<()> {
         match &self.workers[which].process {
             Some(process) => Ok(process.signal(name).await?),
             None => Ok(()),
@@ -191,7 +191,7 @@ impl Site {
     }
 
     /// Starts a runtime, and does not wait for it.
-    pub(super) fn launch(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn launch(&mut self) -> anyhow::Result<()> {
         let ready = self.ready_file();
         match std::fs::remove_file(&ready) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
@@ -213,7 +213,7 @@ impl Site {
     }
 
     /// Waits until the runtime that was launched takes requests, and tells everybody where.
-    pub(super) async fn ready(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn ready(&mut self) -> anyhow::Result<()> {
         #[derive(Deserialize)]
         struct Ready {
             http: String,
@@ -224,7 +224,7 @@ impl Site {
             // It is put there as a whole.
             if let Ok(text) = std::fs::read(&ready) {
                 let Ready { http } = serde_json::from_slice(&text).context("failed to read the ready file")?;
-                self.place.send_replace(Place { http, life: self.lives });
+                self.place.send_replace(Place { http: vec![http], life: self.lives });
                 return Ok(());
             }
             let runtime = self.runtime.as_mut().context("no runtime was launched")?;
@@ -239,7 +239,7 @@ impl Site {
     }
 
     /// Says so if the runtime has ended by itself.
-    pub(super) fn check(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
         if let Some(ended) = self.runtime.as_mut().and_then(Process::ended) {
             bail!("the runtime ended by itself with {ended}:\n{}", self.last_of_log());
         }
@@ -247,7 +247,7 @@ impl Site {
     }
 
     /// Kills the runtime.
-    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
         if let Some(mut runtime) = self.runtime.take() {
             runtime.kill().await.context("failed to kill the runtime")?;
         }
@@ -255,7 +255,7 @@ impl Site {
     }
 
     /// Tells the runtime to end, and waits for that. It must end well.
-    pub(super) async fn stop(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
         if let Some(mut runtime) = self.runtime.take() {
             let ended_well = runtime.stop(STOP_WITHIN).await.context("failed to stop the runtime")?;
             ensure!(ended_well, "the runtime did not end well within {STOP_WITHIN:?}:\n{}", self.last_of_log());
@@ -264,7 +264,7 @@ impl Site {
     }
 
     /// Notes what the store is, or makes it what it was when this was called before. While no runtime runs.
-    pub(super) fn forget(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn forget(&mut self) -> anyhow::Result<()> {
         let store = self.store().context("only what is in a directory can be forgotten")?;
         if let Some(earlier) = self.earlier.take() {
             std::fs::remove_dir_all(&store)?;
@@ -278,18 +278,18 @@ impl Site {
     }
 
     /// All rows of the store, while no runtime runs.
-    pub(super) async fn observe(&self) -> anyhow::Result<Observed> {
+    pub(crate) async fn observe(&self) -> anyhow::Result<Observed> {
         let rows = self.state.rows(self.directory.path()).await?;
         Observed::of(rows).map_err(anyhow::Error::msg)
     }
 
     /// Removes the state, where that does not go with the directory.
-    pub(super) async fn clean(&self) -> anyhow::Result<()> {
+    pub(crate) async fn clean(&self) -> anyhow::Result<()> {
         self.state.remove().await.context("failed to remove the rows of this run")
     }
 
     /// Lines of the runtime's log that must not be there.
-    pub(super) fn complaints(&self) -> Vec<String> {
+    pub(crate) fn complaints(&self) -> Vec<String> {
         let log = std::fs::read_to_string(self.directory.path().join("tandem.log")).unwrap_or_default();
         let is_bad = |line: &&str| line.starts_with("thread '") || line.contains(" ERROR ");
         log.lines().filter(is_bad).map(|line| format!("the runtime's log says: {line}")).collect()
@@ -302,7 +302,7 @@ impl Site {
     }
 
     /// Keeps the directory, for whoever looks for the cause.
-    pub(super) fn keep(self) -> PathBuf {
+    pub(crate) fn keep(self) -> PathBuf {
         let Self { directory, .. } = self;
         directory.keep()
     }
@@ -321,7 +321,7 @@ fn free_addresses(count: usize) -> std::io::Result<Vec<SocketAddr>> {
     listeners.iter().map(std::net::TcpListener::local_addr).collect()
 }
 
-pub(super) fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {
+pub(crate) fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
@@ -351,7 +351,7 @@ fn resource(kind: &str, name: &str) -> String {
     format!("---\napiVersion: tandem.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n")
 }
 
-fn write_resources(
+pub(crate) fn write_resources(
     directory: &Path,
     programs: &Programs,
     application: &Application,

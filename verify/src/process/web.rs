@@ -1,6 +1,7 @@
 //! HTTP as clients speak it, to a runtime that may be gone at any moment.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,33 +21,41 @@ use crate::jobs::Raw;
 /// How long a client waits for one answer at most: longer than any deadline.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
-/// Where the runtime is, or was last.
+/// Where the runtimes are, or were last.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Place {
-    /// `http://127.0.0.1:4711`.
-    pub(super) http: String,
-    /// Its number among all runtimes that were started.
-    pub(super) life: u64,
+pub(crate) struct Place {
+    /// `http://127.0.0.1:4711` of each. They are asked in turn.
+    pub(crate) http: Vec<String>,
+    /// The number of the last one among all runtimes that were started.
+    pub(crate) life: u64,
 }
 
-/// A way to the runtime. Clones share connections.
+/// A way to the runtimes. Clones share connections.
 #[derive(Clone)]
-pub(super) struct Web {
+pub(crate) struct Web {
     client: Client<HttpConnector, Full<Bytes>>,
     place: watch::Receiver<Place>,
-    pub(super) journal: Arc<Journal>,
+    /// Whose turn it is.
+    turn: Arc<AtomicUsize>,
+    patience: Duration,
+    pub(crate) journal: Arc<Journal>,
 }
 
 impl Web {
-    /// A way to the runtime that is announced there.
-    pub(super) fn new(place: watch::Receiver<Place>, journal: Arc<Journal>) -> Self {
+    /// A way to the runtimes that are announced there.
+    pub(crate) fn new(place: watch::Receiver<Place>, journal: Arc<Journal>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        Self { client: Client::builder(TokioExecutor::new()).build(connector), place, journal }
+        Self { client: Client::builder(TokioExecutor::new()).build(connector), place, turn: Arc::default(), patience: ANSWER_WITHIN, journal }
+    }
+
+    /// The same, by clients that wait no longer for one answer, and then ask another runtime.
+    pub(crate) fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Sends something. The answer, and which runtime gave it; nothing if the connection is lost, or nobody answers.
-    pub(super) async fn call(
+    pub(crate) async fn call(
         &self,
         method: Method,
         path: &str,
@@ -54,6 +63,8 @@ impl Web {
         body: Bytes,
     ) -> Option<(Raw, u64)> {
         let Place { http, life } = self.place.borrow().clone();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let http = http.get(turn % http.len().max(1))?;
         let mut request = Request::builder().method(method).uri(format!("{http}{path}"));
         for (name, value) in headers {
             request = request.header(*name, value);
@@ -69,7 +80,7 @@ impl Web {
             let (parts, body) = self.client.request(request).await.ok()?.into_parts();
             Some((parts, body.collect().await.ok()?.to_bytes()))
         };
-        let answered = timeout(ANSWER_WITHIN, exchange).await.ok().flatten();
+        let answered = timeout(self.patience, exchange).await.ok().flatten();
         let Some((parts, bytes)) = answered else {
             self.journal.count("connection-lost");
             return None;
@@ -79,7 +90,7 @@ impl Web {
     }
 
     /// Runs a plan of a history: nothing if it has to be sent again.
-    pub(super) async fn plan(&self, path: &str, id: &str, payload: Bytes) -> Option<Answer> {
+    pub(crate) async fn plan(&self, path: &str, id: &str, payload: Bytes) -> Option<Answer> {
         let calm = self.journal.calm();
         let headers = [("idempotency-key", id.to_owned())];
         let raw = self.call(Method::POST, path, &headers, payload).await.map(|(raw, _)| raw);

@@ -7,6 +7,7 @@ use axum::routing::post;
 use tandem::ADDRESS_VARIABLE;
 
 use super::profile;
+use crate::faults::functions::{Account, Doctor, Page, Receipts};
 use crate::history::workload::functions::{List, Log, Session};
 use crate::program::functions::{Leaf, Node};
 
@@ -38,7 +39,7 @@ pub enum Error {
 /// Serves until the process is told to stop, or is killed.
 pub async fn serve(protocol: Protocol) -> Result<(), Error> {
     match protocol {
-        Protocol::Grpc => tandem::serve((Node, Leaf, Session, List, Log)).await.map_err(Error::Sdk),
+        Protocol::Grpc => tandem::serve((Node, Leaf, Session, List, Log, Account, Receipts, Doctor, Page)).await.map_err(Error::Sdk),
         Protocol::Http => {
             let address = std::env::var(ADDRESS_VARIABLE).ok().and_then(|address| address.parse::<SocketAddr>().ok());
             let listener = tokio::net::TcpListener::bind(address.ok_or(Error::NoAddress)?).await?;

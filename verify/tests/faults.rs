@@ -1,0 +1,149 @@
+//! A short selection of `tandem-verify faults`, and the same with mechanisms turned off: then runs must be bad.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Parser as _;
+use tandem_e2e_tikv::Cluster;
+use tandem_e2e_tikv::shared::alone;
+use tandem_model::mechanism::{Mechanism, sabotage};
+use tandem_server::flags::Flags;
+use tandem_server::{process, settings};
+use tandem_verify::faults::{self, Case, Launch, Plan, Report};
+use tokio::sync::OnceCell;
+
+/// Names the mechanism that a runtime has to do without.
+const WITHOUT: &str = "TANDEM_VERIFY_WITHOUT";
+/// The flags of that runtime.
+const FLAGS: &str = "TANDEM_VERIFY_FLAGS";
+/// Tries of a run that has to be bad: what meets what is not up to us.
+const TRIES: u64 = 4;
+
+/// Parts of one cluster: none of these runs does anything to stores or PD.
+const PLACES: &[&str] = &[
+    "kill-after-prewrite",
+    "kill-before-secondaries",
+    "lost-commit-replies",
+    "two-owners",
+    "no-record-absence",
+    "no-tikv-reads",
+    "no-message-consumed",
+];
+
+static CLUSTER: OnceCell<Option<Arc<Cluster>>> = OnceCell::const_new();
+
+async fn shared() -> Option<&'static Arc<Cluster>> {
+    let start = || async { alone(faults::cluster_options(PLACES, false)).await.unwrap().map(Arc::new) };
+    CLUSTER.get_or_init(start).await.as_ref()
+}
+
+fn verify() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_tandem-verify"))
+}
+
+/// `cargo test --workspace` puts it beside `tandem-verify`.
+fn runtime() -> Launch {
+    let runtime = verify().with_file_name("tandem-runtime");
+    assert!(runtime.exists(), "build it with: cargo build -p tandem-server");
+    Launch { command: vec![runtime.display().to_string()], environment: Vec::new() }
+}
+
+fn plan(name: &str, place: &str, launch: Launch) -> Plan {
+    let case = Case::named(name).unwrap();
+    Plan { case, seed: 1, place: place.to_owned(), verify: verify(), launch, tells: false }
+}
+
+fn assert_good(report: &Report) {
+    println!("{report:#?}");
+    assert!(report.is_good(), "{:#?}\nlogs: {:?}", report.violations, report.kept);
+    assert!(report.count("COMMITTED") > 20, "hardly anything happened");
+}
+
+async fn is_good(name: &str) {
+    let Some(cluster) = shared().await else { return };
+    assert_good(&faults::run(&plan(name, name, runtime()), cluster).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runtime_that_is_killed_after_its_prewrites_leaves_nothing() {
+    is_good("kill-after-prewrite").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runtime_that_is_killed_after_its_primary_leaves_all() {
+    is_good("kill-before-secondaries").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_answers_of_commits_are_decided() {
+    is_good("lost-commit-replies").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_who_own_everything_cannot_both_commit() {
+    is_good("two-owners").await;
+}
+
+/// Killed with all its proxies between: a cluster of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_killed_takes_nothing_with_it() {
+    let case = Case::named("store-killed").unwrap();
+    let options = faults::cluster_options(&[case.name], case.disturbs());
+    let Some(cluster) = alone(options).await.unwrap() else { return };
+    assert_good(&faults::run(&plan(case.name, case.name, runtime()), &Arc::new(cluster)).await);
+}
+
+/// This program again, as a runtime that lacks a mechanism: see `saboteur`. The shell makes one variable of all flags.
+fn without(mechanism: Mechanism) -> Launch {
+    let this = std::env::current_exe().unwrap();
+    let script = format!("{FLAGS}=\"$*\" exec {} --exact saboteur --nocapture", this.display());
+    let command = ["sh", "-c", &script, "sh"].map(str::to_owned).to_vec();
+    Launch { command, environment: vec![(WITHOUT.to_owned(), mechanism.name().to_owned())] }
+}
+
+#[test]
+fn saboteur() {
+    let (Ok(without), Ok(flags)) = (std::env::var(WITHOUT), std::env::var(FLAGS)) else { return };
+    let mechanism = Mechanism::all().iter().find(|mechanism| mechanism.name() == without).unwrap();
+    let _without = sabotage::without(*mechanism);
+    let flags = Flags::parse_from(std::iter::once("tandem-runtime").chain(flags.split_whitespace()));
+    let settings = settings::read(&flags).unwrap();
+    // On one thread, the one that lacks it.
+    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    executor.block_on(process::run(&settings, &flags)).unwrap();
+}
+
+/// A run that has to be bad, and why.
+async fn is_noticed(mechanism: Mechanism, name: &str, place: &str, why: &str) {
+    let Some(cluster) = shared().await else { return };
+    let mut last = Vec::new();
+    for seed in 1..=TRIES {
+        let report = faults::run(&Plan { seed, ..plan(name, place, without(mechanism)) }, cluster).await;
+        if let Some(kept) = &report.kept {
+            std::fs::remove_dir_all(kept).unwrap();
+        }
+        println!("{:#?}", report.violations);
+        if report.violations.iter().any(|violation| violation.contains(why)) {
+            return;
+        }
+        last = report.violations;
+    }
+    panic!("without {mechanism:?}, nothing of {why:?} is noticed, but {last:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_absence_of_records_a_request_runs_twice() {
+    is_noticed(Mechanism::RecordAbsence, "two-owners", "no-record-absence", "has to be there with").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_validated_reads_nobody_is_on_call() {
+    is_noticed(Mechanism::TikvReads, "two-owners", "no-tikv-reads", "nobody is on call").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_consumed_messages_there_are_two_receipts() {
+    is_noticed(Mechanism::MessageConsumed, "two-owners", "no-message-consumed", "receipts").await;
+}
