@@ -3,7 +3,7 @@
 use anyhow::ensure;
 
 use crate::kube::test;
-use crate::load;
+use crate::load::{self, FEW};
 use crate::site::{self, Keeps, RUNTIME_PODS, START_WITHIN};
 
 const RESTRICTED: &str = "pod-security.kubernetes.io/enforce=restricted";
@@ -37,7 +37,7 @@ fn runtimes_scale_from_one_to_three_and_back_under_load() -> anyhow::Result<()> 
     test("scale", &[RESTRICTED], |namespace| {
         site::operator()?;
         site::orders(namespace, Keeps::InTikv(1))?;
-        let mut load = load::begin(namespace, 2_000)?;
+        let mut load = load::begin(namespace, FEW)?;
         load.await_fifths(1)?;
         namespace.kubectl(&["scale", "functionruntime/orders", "--replicas=3"])?;
         namespace.await_pods(RUNTIME_PODS, 3, START_WITHIN)?;
@@ -54,7 +54,7 @@ fn killed_pods_of_runtime_functions_and_operator_lose_nothing() -> anyhow::Resul
     test("kill", &[RESTRICTED], |namespace| {
         site::operator()?;
         site::orders(namespace, Keeps::InTikv(2))?;
-        let mut load = load::begin(namespace, 3_000)?;
+        let mut load = load::begin(namespace, FEW)?;
         load.await_fifths(1)?;
         namespace.kubectl(&["delete", "pod", "orders-0", "--grace-period=0", "--force"])?;
         load.await_fifths(2)?;

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 
 use crate::kube::{eventually, test};
-use crate::load;
+use crate::load::{self, FEW};
 use crate::site::{self, Keeps, RUNTIME_PODS, START_WITHIN};
 
 #[test]
@@ -12,7 +12,7 @@ fn a_new_revision_of_a_function_takes_over_under_load() -> anyhow::Result<()> {
         site::operator()?;
         site::orders(namespace, Keeps::InItself)?;
         let before = namespace.ready_pods("tandem.dev/function=payment")?;
-        let mut load = load::begin(namespace, 2_000)?;
+        let mut load = load::begin(namespace, FEW)?;
         load.await_fifths(1)?;
         // Another environment is another revision.
         let patch = r#"{"spec":{"env":[{"name":"REVISION","value":"2"}]}}"#;
@@ -60,7 +60,7 @@ fn runtimes_are_replaced_one_by_one_under_load() -> anyhow::Result<()> {
             Ok(all.iter().map(|pod| pod["metadata"]["uid"].to_string()).collect())
         };
         let before = uids()?;
-        let mut load = load::begin(namespace, 2_000)?;
+        let mut load = load::begin(namespace, FEW)?;
         load.await_fifths(1)?;
         let patch = r#"{"spec":{"podTemplate":{"annotations":{"tandem.dev/test":"2"}}}}"#;
         namespace.kubectl(&["patch", "functionruntime/orders", "--type=merge", "--patch", patch])?;
