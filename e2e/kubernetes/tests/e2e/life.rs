@@ -10,7 +10,7 @@ use crate::site::{self, Keeps, START_WITHIN};
 fn what_is_deleted_and_applied_again_finds_its_state() -> anyhow::Result<()> {
     test("again", &[], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::InVolume)?;
+        site::orders(namespace, Keeps::Volume)?;
         load::begin(namespace, 300)?.finish()?;
         let read = || namespace.kubectl(&["get", "--raw", &stock(&namespace.name)]);
         let before = eventually("stock", START_WITHIN, read)?;
@@ -20,7 +20,7 @@ fn what_is_deleted_and_applied_again_finds_its_state() -> anyhow::Result<()> {
             ensure!(left.is_empty(), "{left}");
             Ok(())
         })?;
-        site::orders(namespace, Keeps::InVolume)?;
+        site::orders(namespace, Keeps::Volume)?;
         let after = eventually("stock", START_WITHIN, read)?;
         ensure!(before == after, "the state is another: {before}, {after}");
         Ok(())
@@ -36,7 +36,7 @@ fn stock(namespace: &str) -> String {
 fn upgrade_and_uninstall_of_the_operator_leave_what_runs_alone() -> anyhow::Result<()> {
     test("uninstall", &[], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::InItself)?;
+        site::orders(namespace, Keeps::Pod)?;
         let pods = || namespace.kubectl(&["get", "pods", "--output", "jsonpath={.items[*].metadata.uid}"]);
         let before = pods()?;
         site::install_with(site::NAMESPACE, &["logFilter=debug"])?;
@@ -73,7 +73,7 @@ fn an_operator_of_one_namespace_has_rights_there_alone() -> anyhow::Result<()> {
                 None,
             )?;
             ensure!(rights.is_empty(), "it has rights on the whole cluster: {rights}");
-            site::orders(namespace, Keeps::InItself)?;
+            site::orders(namespace, Keeps::Pod)?;
             load::begin(namespace, 300)?.finish()
         });
         site::helm(&["uninstall", "tandem", "--namespace", site::NAMESPACE, "--wait"])?;

@@ -12,7 +12,7 @@ const RESTRICTED: &str = "pod-security.kubernetes.io/enforce=restricted";
 fn orders_through_the_service_keep_every_invariant() -> anyhow::Result<()> {
     test("orders", &[RESTRICTED], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::InItself)?;
+        site::orders(namespace, Keeps::Pod)?;
         load::begin(namespace, 2_000)?.finish()?;
         Ok(())
     })
@@ -22,7 +22,7 @@ fn orders_through_the_service_keep_every_invariant() -> anyhow::Result<()> {
 fn state_in_a_volume_outlives_the_pod_that_wrote_it_under_load() -> anyhow::Result<()> {
     test("volume", &[RESTRICTED], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::InVolume)?;
+        site::orders(namespace, Keeps::Volume)?;
         let mut load = load::begin(namespace, 2_000)?;
         load.await_fifths(2)?;
         namespace.kubectl(&["delete", "pod", "orders-0", "--grace-period=0", "--force"])?;
@@ -36,7 +36,7 @@ fn state_in_a_volume_outlives_the_pod_that_wrote_it_under_load() -> anyhow::Resu
 fn runtimes_scale_from_one_to_three_and_back_under_load() -> anyhow::Result<()> {
     test("scale", &[RESTRICTED], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::InTikv(1))?;
+        site::orders(namespace, Keeps::Tikv(1))?;
         let mut load = load::begin(namespace, FEW)?;
         load.await_fifths(1)?;
         namespace.kubectl(&["scale", "functionruntime/orders", "--replicas=3"])?;
@@ -53,7 +53,7 @@ fn runtimes_scale_from_one_to_three_and_back_under_load() -> anyhow::Result<()> 
 fn killed_pods_of_runtime_functions_and_operator_lose_nothing() -> anyhow::Result<()> {
     test("kill", &[RESTRICTED], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::InTikv(2))?;
+        site::orders(namespace, Keeps::Tikv(2))?;
         let mut load = load::begin(namespace, FEW)?;
         load.await_fifths(1)?;
         namespace.kubectl(&["delete", "pod", "orders-0", "--grace-period=0", "--force"])?;

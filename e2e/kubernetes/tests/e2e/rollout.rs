@@ -10,7 +10,7 @@ use crate::site::{self, Keeps, RUNTIME_PODS, START_WITHIN};
 fn a_new_revision_of_a_function_takes_over_under_load() -> anyhow::Result<()> {
     test("revision", &[], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::InItself)?;
+        site::orders(namespace, Keeps::Pod)?;
         let before = namespace.ready_pods("tandem.dev/function=payment")?;
         let mut load = load::begin(namespace, FEW)?;
         load.await_fifths(1)?;
@@ -32,7 +32,7 @@ fn a_new_revision_of_a_function_takes_over_under_load() -> anyhow::Result<()> {
 fn an_image_that_does_not_exist_is_named_and_the_last_revision_serves() -> anyhow::Result<()> {
     test("bad-image", &[], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::InItself)?;
+        site::orders(namespace, Keeps::Pod)?;
         let patch = r#"{"spec":{"image":"localhost/tandem-nothing:dev"}}"#;
         namespace.kubectl(&["patch", "function/payment", "--type=merge", "--patch", patch])?;
         let said = eventually("reason for the image", START_WITHIN, || {
@@ -53,7 +53,7 @@ fn an_image_that_does_not_exist_is_named_and_the_last_revision_serves() -> anyho
 fn runtimes_are_replaced_one_by_one_under_load() -> anyhow::Result<()> {
     test("upgrade", &[], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::InTikv(2))?;
+        site::orders(namespace, Keeps::Tikv(2))?;
         let uids = || -> anyhow::Result<Vec<String>> {
             let pods = namespace.get(&["pods", "--selector", RUNTIME_PODS])?;
             let all = pods["items"].as_array().cloned().unwrap_or_default();
