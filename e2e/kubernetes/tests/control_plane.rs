@@ -26,7 +26,7 @@ async fn controllers_collect_what_an_owner_leaves_behind_and_nothing_outlives_th
     kubectl(&["patch", "configmap", "child", "--type=merge", "--patch", &patch])?;
     kubectl(&["delete", "configmap", "owner"])?;
     let begun = Instant::now();
-    while kubectl(&["get", "configmap", "child", "--ignore-not-found", "--output", "name"])? != "" {
+    while !kubectl(&["get", "configmap", "child", "--ignore-not-found", "--output", "name"])?.is_empty() {
         ensure!(begun.elapsed() < SOON, "the child outlives its owner");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

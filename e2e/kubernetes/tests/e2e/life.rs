@@ -1,8 +1,11 @@
 //! Deleting and applying again, upgrading and uninstalling the operator, and an operator for one namespace alone.
 
-use anyhow::ensure;
+use std::collections::BTreeMap;
 
-use crate::kube::{eventually, test};
+use anyhow::ensure;
+use serde_json::Value;
+
+use crate::kube::{Namespace, eventually, test};
 use crate::load;
 use crate::site::{self, Keeps, START_WITHIN};
 
@@ -10,9 +13,9 @@ use crate::site::{self, Keeps, START_WITHIN};
 fn what_is_deleted_and_applied_again_finds_its_state() -> anyhow::Result<()> {
     test("again", &[], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::InVolume)?;
+        site::orders(namespace, Keeps::Volume)?;
         load::begin(namespace, 300)?.finish()?;
-        let read = || namespace.kubectl(&["get", "--raw", &stock(&namespace.name)]);
+        let read = || stock(namespace);
         let before = eventually("stock", START_WITHIN, read)?;
         namespace.kubectl(&["delete", "functionruntime/orders", "--wait"])?;
         eventually("no pods", START_WITHIN, || {
@@ -20,23 +23,33 @@ fn what_is_deleted_and_applied_again_finds_its_state() -> anyhow::Result<()> {
             ensure!(left.is_empty(), "{left}");
             Ok(())
         })?;
-        site::orders(namespace, Keeps::InVolume)?;
+        site::orders(namespace, Keeps::Volume)?;
         let after = eventually("stock", START_WITHIN, read)?;
-        ensure!(before == after, "the state is another: {before}, {after}");
+        ensure!(!before.is_empty(), "nothing was stored");
+        for (sku, shelf) in &before {
+            ensure!(after.get(sku) == Some(shelf), "{sku} was {shelf:?}, and is {:?}", after.get(sku));
+        }
+        ensure!(before.len() == after.len(), "there were {} shelves, and are {}", before.len(), after.len());
         Ok(())
     })
 }
 
-/// Instances of a function as the admin port tells them, through the API server.
-fn stock(namespace: &str) -> String {
-    format!("/api/v1/namespaces/{namespace}/services/orders-admin:9090/proxy/state/inventory?values=true&limit=1000")
+/// What is on each shelf, as the admin port tells it, through the API server.
+fn stock(namespace: &Namespace) -> anyhow::Result<BTreeMap<String, (Value, Value)>> {
+    let service = format!("/api/v1/namespaces/{}/services/orders-admin:9090", namespace.name);
+    let text =
+        namespace.kubectl(&["get", "--raw", &format!("{service}/proxy/state/inventory?values=true&limit=1000")])?;
+    let page: Value = serde_json::from_str(&text)?;
+    let instances = page["instances"].as_array().cloned().unwrap_or_default();
+    let shelf = |one: Value| (one["key"].to_string(), (one["values"].clone(), one["entries"].clone()));
+    Ok(instances.into_iter().map(shelf).collect())
 }
 
 #[test]
 fn upgrade_and_uninstall_of_the_operator_leave_what_runs_alone() -> anyhow::Result<()> {
     test("uninstall", &[], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::InItself)?;
+        site::orders(namespace, Keeps::Pod)?;
         let pods = || namespace.kubectl(&["get", "pods", "--output", "jsonpath={.items[*].metadata.uid}"]);
         let before = pods()?;
         site::install_with(site::NAMESPACE, &["logFilter=debug"])?;
@@ -73,7 +86,7 @@ fn an_operator_of_one_namespace_has_rights_there_alone() -> anyhow::Result<()> {
                 None,
             )?;
             ensure!(rights.is_empty(), "it has rights on the whole cluster: {rights}");
-            site::orders(namespace, Keeps::InItself)?;
+            site::orders(namespace, Keeps::Pod)?;
             load::begin(namespace, 300)?.finish()
         });
         site::helm(&["uninstall", "tandem", "--namespace", site::NAMESPACE, "--wait"])?;

@@ -18,6 +18,9 @@ const ENDS_WITHIN: Duration = Duration::from_mins(5);
 /// Clients that send at the same time; they share two processors with the cluster.
 const CONNECTIONS: &str = "8";
 
+/// So many orders last long enough for something to happen meanwhile, on the stores of the harness and a busy machine.
+pub(crate) const FEW: usize = 800;
+
 /// Orders that are being sent.
 pub(crate) struct Load {
     child: Child,

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 
 use crate::kube::test;
-use crate::load;
+use crate::load::{self, FEW};
 use crate::site::{self, Keeps, RUNTIME_PODS, START_WITHIN};
 
 const RESTRICTED: &str = "pod-security.kubernetes.io/enforce=restricted";
@@ -12,7 +12,7 @@ const RESTRICTED: &str = "pod-security.kubernetes.io/enforce=restricted";
 fn orders_through_the_service_keep_every_invariant() -> anyhow::Result<()> {
     test("orders", &[RESTRICTED], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::InItself)?;
+        site::orders(namespace, Keeps::Pod)?;
         load::begin(namespace, 2_000)?.finish()?;
         Ok(())
     })
@@ -22,7 +22,7 @@ fn orders_through_the_service_keep_every_invariant() -> anyhow::Result<()> {
 fn state_in_a_volume_outlives_the_pod_that_wrote_it_under_load() -> anyhow::Result<()> {
     test("volume", &[RESTRICTED], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::InVolume)?;
+        site::orders(namespace, Keeps::Volume)?;
         let mut load = load::begin(namespace, 2_000)?;
         load.await_fifths(2)?;
         namespace.kubectl(&["delete", "pod", "orders-0", "--grace-period=0", "--force"])?;
@@ -36,8 +36,8 @@ fn state_in_a_volume_outlives_the_pod_that_wrote_it_under_load() -> anyhow::Resu
 fn runtimes_scale_from_one_to_three_and_back_under_load() -> anyhow::Result<()> {
     test("scale", &[RESTRICTED], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::InTikv(1))?;
-        let mut load = load::begin(namespace, 2_000)?;
+        site::orders(namespace, Keeps::Tikv(1))?;
+        let mut load = load::begin(namespace, FEW)?;
         load.await_fifths(1)?;
         namespace.kubectl(&["scale", "functionruntime/orders", "--replicas=3"])?;
         namespace.await_pods(RUNTIME_PODS, 3, START_WITHIN)?;
@@ -53,8 +53,8 @@ fn runtimes_scale_from_one_to_three_and_back_under_load() -> anyhow::Result<()> 
 fn killed_pods_of_runtime_functions_and_operator_lose_nothing() -> anyhow::Result<()> {
     test("kill", &[RESTRICTED], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::InTikv(2))?;
-        let mut load = load::begin(namespace, 3_000)?;
+        site::orders(namespace, Keeps::Tikv(2))?;
+        let mut load = load::begin(namespace, FEW)?;
         load.await_fifths(1)?;
         namespace.kubectl(&["delete", "pod", "orders-0", "--grace-period=0", "--force"])?;
         load.await_fifths(2)?;

@@ -3,16 +3,16 @@
 use anyhow::ensure;
 
 use crate::kube::{eventually, test};
-use crate::load;
+use crate::load::{self, FEW};
 use crate::site::{self, Keeps, RUNTIME_PODS, START_WITHIN};
 
 #[test]
 fn a_new_revision_of_a_function_takes_over_under_load() -> anyhow::Result<()> {
     test("revision", &[], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::InItself)?;
+        site::orders(namespace, Keeps::Pod)?;
         let before = namespace.ready_pods("tandem.dev/function=payment")?;
-        let mut load = load::begin(namespace, 2_000)?;
+        let mut load = load::begin(namespace, FEW)?;
         load.await_fifths(1)?;
         // Another environment is another revision.
         let patch = r#"{"spec":{"env":[{"name":"REVISION","value":"2"}]}}"#;
@@ -32,7 +32,7 @@ fn a_new_revision_of_a_function_takes_over_under_load() -> anyhow::Result<()> {
 fn an_image_that_does_not_exist_is_named_and_the_last_revision_serves() -> anyhow::Result<()> {
     test("bad-image", &[], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::InItself)?;
+        site::orders(namespace, Keeps::Pod)?;
         let patch = r#"{"spec":{"image":"localhost/tandem-nothing:dev"}}"#;
         namespace.kubectl(&["patch", "function/payment", "--type=merge", "--patch", patch])?;
         let said = eventually("reason for the image", START_WITHIN, || {
@@ -53,14 +53,14 @@ fn an_image_that_does_not_exist_is_named_and_the_last_revision_serves() -> anyho
 fn runtimes_are_replaced_one_by_one_under_load() -> anyhow::Result<()> {
     test("upgrade", &[], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::InTikv(2))?;
+        site::orders(namespace, Keeps::Tikv(2))?;
         let uids = || -> anyhow::Result<Vec<String>> {
             let pods = namespace.get(&["pods", "--selector", RUNTIME_PODS])?;
             let all = pods["items"].as_array().cloned().unwrap_or_default();
             Ok(all.iter().map(|pod| pod["metadata"]["uid"].to_string()).collect())
         };
         let before = uids()?;
-        let mut load = load::begin(namespace, 2_000)?;
+        let mut load = load::begin(namespace, FEW)?;
         load.await_fifths(1)?;
         let patch = r#"{"spec":{"podTemplate":{"annotations":{"tandem.dev/test":"2"}}}}"#;
         namespace.kubectl(&["patch", "functionruntime/orders", "--type=merge", "--patch", patch])?;

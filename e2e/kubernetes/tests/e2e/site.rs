@@ -83,11 +83,11 @@ pub(crate) fn operator() -> anyhow::Result<()> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Keeps {
     /// The pod itself.
-    InItself,
+    Pod,
     /// A volume of the pod.
-    InVolume,
+    Volume,
     /// A TiKV, or what speaks its protocol, with so many runtimes on it.
-    InTikv(u8),
+    Tikv(u8),
 }
 
 /// Where PD listens for pods, if there is one.
@@ -104,9 +104,9 @@ pub(crate) fn orders(namespace: &Namespace, keeps: Keeps) -> anyhow::Result<()> 
 /// The manifest of the runtime.
 pub(crate) fn runtime(namespace: &Namespace, keeps: Keeps) -> anyhow::Result<String> {
     let spec = match keeps {
-        Keeps::InItself => "store: {embedded: {}}".to_owned(),
-        Keeps::InVolume => "store: {embedded: {volume: {size: 1Gi}}}".to_owned(),
-        Keeps::InTikv(replicas) => {
+        Keeps::Pod => "store: {embedded: {}}".to_owned(),
+        Keeps::Volume => "store: {embedded: {volume: {size: 1Gi}}}".to_owned(),
+        Keeps::Tikv(replicas) => {
             let endpoints = pd_endpoints().context("there is no TiKV: set TANDEM_PD_ENDPOINTS")?;
             // The stores of the harness are cut behind this prefix.
             let prefix = format!("tandem/{}", namespace.name);

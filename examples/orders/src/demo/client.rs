@@ -121,7 +121,8 @@ impl Client {
     pub(crate) async fn egress<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Vec<T>> {
         let base = self.next()?.http;
         let request = Request::get(format!("{base}/egress/{name}?follow=false")).body(Full::default())?;
-        let (parts, body) = self.exchange(request).await?;
+        // Where a runtime was killed, it is waited for the records that it may still have been about to release.
+        let (parts, body) = self.exchange_within(PATIENCE, request).await?;
         anyhow::ensure!(parts.status.is_success(), "egress {name}: {}: {}", parts.status, text(&body));
         let body = text(&body);
         let records = body.lines().filter_map(|line| line.strip_prefix("data: "));
@@ -131,11 +132,19 @@ impl Client {
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<(http::response::Parts, Bytes)> {
+        self.exchange_within(ANSWER_WITHIN, request).await
+    }
+
+    async fn exchange_within(
+        &self,
+        longest: Duration,
+        request: Request<Full<Bytes>>,
+    ) -> anyhow::Result<(http::response::Parts, Bytes)> {
         let exchange = async {
             let (parts, body) = self.http.request(request).await?.into_parts();
             Ok((parts, body.collect().await?.to_bytes()))
         };
-        tokio::time::timeout(ANSWER_WITHIN, exchange).await.context("no answer in time")?
+        tokio::time::timeout(longest, exchange).await.context("no answer in time")?
     }
 }
 
