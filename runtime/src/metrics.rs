@@ -4,9 +4,9 @@
 //! key, an id, an address or a text of user code.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -222,9 +222,14 @@ impl Definer {
     }
 }
 
+/// Counters that somebody else keeps, such as a store: name, meaning and value of each.
+pub type Counters = Box<dyn Fn() -> Vec<(&'static str, &'static str, u64)> + Send + Sync>;
+
 /// The metrics of one runtime. Shared as `Arc`.
 pub struct Metrics {
     registry: Registry,
+    /// With what their names begin.
+    more: Mutex<Vec<(&'static str, Counters)>>,
     definitions: Vec<Definition>,
     accepted: Family<ByFunction, Counter>,
     repeated: Family<ByFunction, Counter>,
@@ -304,6 +309,7 @@ impl Metrics {
             turns_asked: d.add("turns_asked", "reason", Family::default(), "Turns that flows wanted at another runtime, on instances that runtimes keep fighting over: `granted`, `late` or `unreachable`; without one a flow runs all the same."),
             turns_given: d.add("turns_given", "", Counter::default(), "Turns that flows of other runtimes had here."),
             registry: d.registry,
+            more: Mutex::default(),
             definitions: d.definitions,
         }
     }
@@ -457,10 +463,22 @@ impl Metrics {
 
     /// All metrics in the OpenMetrics text form.
     pub fn text(&self) -> String {
-        let mut text = String::new();
+        let mut page = String::new();
         // Writing into a String cannot fail; a partial page is still the best answer if that ever changes.
-        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
-        text
+        let _ = text::encode_registry(&mut page, &self.registry);
+        for (prefix, counters) in self.more.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            for (name, help, value) in counters() {
+                let name = format!("{prefix}_{name}");
+                let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} counter\n{name}_total {value}");
+            }
+        }
+        let _ = text::encode_eof(&mut page);
+        page
+    }
+
+    /// Shows counters of somebody else beside these, with names that begin so.
+    pub fn add(&self, prefix: &'static str, counters: Counters) {
+        self.more.lock().unwrap_or_else(PoisonError::into_inner).push((prefix, counters));
     }
 
     /// The reference page, as Markdown.
@@ -473,6 +491,12 @@ impl Metrics {
         for Definition { name, kind, labels, help } in &self.definitions {
             let _ = writeln!(page, "| `{name}` | {kind} | {labels} | {help} |");
         }
+        page.push_str(
+            "\nA store on TiKV adds counters of its own, whose names begin with `tandem_store_`; the `# HELP` line of each says what it counts. \
+             For those who look after a cluster:\n`tandem_store_sweeps_total`, `tandem_store_locks_swept_total` (locks of processes that died), \
+             `tandem_store_safe_point_moves_total` (history that was given up),\n`tandem_store_housekeeping_failures_total`. Only the elected one of several \
+             runtimes counts these up.\n",
+        );
         page
     }
 }
@@ -557,6 +581,15 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn counters_of_others_are_shown_too() {
+        let metrics = Metrics::new();
+        metrics.add("tandem_store", Box::new(|| vec![("sweeps", "Runs of the sweeper.", 3)]));
+        let text = metrics.text();
+        let shown = "# HELP tandem_store_sweeps Runs of the sweeper.\n# TYPE tandem_store_sweeps counter\ntandem_store_sweeps_total 3\n# EOF\n";
+        assert!(text.ends_with(shown), "{text}");
     }
 
     #[test]

@@ -67,7 +67,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     }
     let verify = std::env::current_exe().context("failed to find out where this program is")?;
     let runtime = arguments.runtime.clone().unwrap_or_else(|| verify.with_file_name(RUNTIME));
-    ensure!(runtime.exists(), "{} is not there; build it with: cargo build --release -p tandem-server", runtime.display());
+    ensure!(
+        runtime.exists(),
+        "{} is not there; build it with: cargo build --release -p tandem-server",
+        runtime.display()
+    );
     let launch = Launch { command: vec![runtime.display().to_string()], environment: Vec::new() };
     let (began, time) = (Instant::now(), arguments.minutes.map(|minutes| Duration::from_secs(minutes * 60)));
     let (threads, mut whole) = (threads()?, Whole { minutes: 0.0, runs: Vec::new(), bad: 0 });
@@ -103,8 +107,9 @@ fn chosen(names: &[String]) -> anyhow::Result<Vec<Case>> {
     if names.is_empty() {
         return Ok(CASES.to_vec());
     }
-    let named = |name: &String| Case::named(name).with_context(|| format!("there is no case {name:?}; --list names them"));
-    names.iter().map(named).collect()
+    let by_name =
+        |name: &String| Case::named(name).with_context(|| format!("there is no case {name:?}; --list names them"));
+    names.iter().map(by_name).collect()
 }
 
 fn list(cases: &[Case]) {

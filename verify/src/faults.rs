@@ -20,6 +20,7 @@
 //! | `clock` | a wall clock that jumps |
 //! | [`functions`] | functions with invariants |
 //! | `load` | who asks what |
+//! | `housekeeping` | what the elected runtime does from time to time |
 //! | `judge` | what is stored at the end |
 
 use std::collections::BTreeMap;
@@ -33,8 +34,8 @@ use http::Method;
 use serde::Serialize;
 use tandem_e2e_tikv::{Cluster, Options, slots};
 use tandem_store::KeyRange;
-use tandem_store_tikv::TikvStore;
 use tandem_store_tikv::cluster::{Cluster as _, ReadFailure};
+use tandem_store_tikv::{TikvStore, options};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -54,6 +55,7 @@ pub use pods::Launch;
 pub mod cases;
 mod clock;
 pub mod functions;
+mod housekeeping;
 mod judge;
 mod load;
 mod pods;
@@ -149,24 +151,27 @@ struct Site {
 }
 
 impl Site {
+    /// What runtimes keep their state in, for a look that changes nothing.
+    async fn store(&self) -> anyhow::Result<TikvStore> {
+        let options: options::Options = format!("{}/", self.url).parse()?;
+        Ok(Box::pin(TikvStore::open(&options::Options { housekeeping: false, ..options })).await?)
+    }
+
     /// The sum of a metric over its labels.
     async fn metric(&self, which: usize, name: &str) -> anyhow::Result<f64> {
         let web = self.pods.admin_of(which, &self.journal);
         let answer = web.call(Method::GET, "/metrics", &[], Bytes::new()).await.context("no metrics")?;
         let text = String::from_utf8_lossy(&answer.0.bytes).into_owned();
-        let of_name = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        let of_name =
+            text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
         Ok(of_name.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
     }
 }
 
 /// The functions, and who runs them.
 fn application(seed: u64) -> Application {
-    const STATEMENTS: &[(&str, &str)] = &[
-        ("transfer", "Serializable"),
-        ("deposit", "Serializable"),
-        ("statement", "ReadOnly"),
-        ("audit", "ReadOnly"),
-    ];
+    const STATEMENTS: &[(&str, &str)] =
+        &[("transfer", "Serializable"), ("deposit", "Serializable"), ("statement", "ReadOnly"), ("audit", "ReadOnly")];
     const DOCTORS: &[(&str, &str)] =
         &[("leave", "Serializable"), ("come", "Serializable"), ("away", "ReadOnly"), ("audit", "ReadOnly")];
     const PAGES: &[(&str, &str)] =
@@ -344,8 +349,7 @@ impl Run {
 
     /// Whoever reads everything clears the locks of the dead. After that there are none.
     async fn locks(&self) -> anyhow::Result<()> {
-        let options = format!("{}/", self.site.url).parse()?;
-        let store = Box::pin(TikvStore::open(&options)).await?;
+        let store = self.site.store().await?;
         let everything = KeyRange { start: Bytes::new(), end: None };
         let look = async || {
             let now = store.cluster().timestamp().await?;

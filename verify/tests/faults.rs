@@ -27,9 +27,12 @@ const PLACES: &[&str] = &[
     "kill-before-secondaries",
     "lost-commit-replies",
     "two-owners",
-    "no-record-absence",
-    "no-tikv-reads",
-    "no-message-consumed",
+    "no-guards-1",
+    "no-guards-2",
+    "no-reads-1",
+    "no-reads-2",
+    "no-messages-1",
+    "no-messages-2",
 ];
 
 static CLUSTER: OnceCell<Option<Arc<Cluster>>> = OnceCell::const_new();
@@ -120,7 +123,8 @@ async fn is_noticed(mechanism: Mechanism, name: &str, place: &str, why: &str) {
     let Some(cluster) = shared().await else { return };
     let mut last = Vec::new();
     for seed in 1..=TRIES {
-        let report = faults::run(&Plan { seed, ..plan(name, place, without(mechanism)) }, cluster).await;
+        let place = format!("{place}-{seed}");
+        let report = faults::run(&Plan { seed, ..plan(name, &place, without(mechanism)) }, cluster).await;
         if let Some(kept) = &report.kept {
             std::fs::remove_dir_all(kept).unwrap();
         }
@@ -134,16 +138,16 @@ async fn is_noticed(mechanism: Mechanism, name: &str, place: &str, why: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_absence_of_records_a_request_runs_twice() {
-    is_noticed(Mechanism::RecordAbsence, "two-owners", "no-record-absence", "has to be there with").await;
+async fn without_guarded_writes_updates_are_lost() {
+    is_noticed(Mechanism::TikvGuards, "two-owners", "no-guards", "a circle").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_validated_reads_nobody_is_on_call() {
-    is_noticed(Mechanism::TikvReads, "two-owners", "no-tikv-reads", "nobody is on call").await;
+    is_noticed(Mechanism::TikvReads, "two-owners", "no-reads", "nobody is on call").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_consumed_messages_there_are_two_receipts() {
-    is_noticed(Mechanism::MessageConsumed, "two-owners", "no-message-consumed", "receipts").await;
+async fn without_messages_in_the_transaction_receipts_are_missing() {
+    is_noticed(Mechanism::MessagesWritten, "kill-before-secondaries", "no-messages", "receipts/").await;
 }

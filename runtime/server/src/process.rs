@@ -4,9 +4,11 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use tandem_runtime::metrics::Metrics;
 use tandem_runtime::peers::PeerOptions;
 use tandem_runtime::runtime::{Options, Runtime};
 use tandem_runtime::telemetry;
@@ -25,6 +27,9 @@ use crate::store::{self, Location, Opened};
 use crate::topology::{self, Compiled, KEPT_FILE, Source};
 use crate::watch::Watch;
 
+/// What the names of the store's metrics begin with.
+#[cfg(feature = "tikv")]
+const STORE_METRICS: &str = "tandem_store";
 /// How this program is called in traces.
 const SERVICE: &str = "tandem-runtime";
 /// How long a store may take to open, whatever it says itself: somebody waits for this process to serve or to end.
@@ -104,7 +109,8 @@ pub async fn run(settings: &Settings, flags: &Flags) -> Result<Ended, Error> {
                 Opened::Embedded(store) => serve(store, settings, rest, configured(Box::new(|_| ())), &mut signals).await,
                 #[cfg(feature = "tikv")]
                 Opened::Tikv(store) => {
-                    let cluster = store.cluster().clone();
+                    let (cluster, stats) = (store.cluster().clone(), store.stats().clone());
+                    rest.metrics.add(STORE_METRICS, Box::new(move || stats.all()));
                     let set_endpoints = Box::new(move |endpoints: &[String]| cluster.set_endpoints(endpoints));
                     Box::pin(serve(store, settings, rest, configured(set_endpoints), &mut signals)).await
                 }
@@ -126,6 +132,7 @@ struct Rest {
     source: Source,
     compiled: Compiled,
     kept: Option<PathBuf>,
+    metrics: Arc<Metrics>,
 }
 
 async fn prepare(settings: &Settings) -> Result<Prepared, Error> {
@@ -146,7 +153,7 @@ async fn prepare(settings: &Settings) -> Result<Prepared, Error> {
     let opening = tokio::time::timeout(OPEN_WITHIN, store::open(&settings.store));
     let silent = |_| Error::StoreSilent { location: settings.store.to_string() };
     let opened = opening.await.map_err(silent)??;
-    Ok(Prepared { opened, rest: Rest { listeners, peers, watch, source, compiled, kept } })
+    Ok(Prepared { opened, rest: Rest { listeners, peers, watch, source, compiled, kept, metrics: Metrics::new() } })
 }
 
 /// Takes the port for the other runtimes, and says what they are told.
@@ -186,12 +193,12 @@ async fn serve<S: Store>(
     mut reconfigure: Reconfigure<'_>,
     signals: &mut Signals,
 ) -> Result<Ended, Error> {
-    let Rest { listeners, peers, mut watch, source, compiled, kept } = rest;
+    let Rest { listeners, peers, mut watch, source, compiled, kept, metrics } = rest;
     let member = peers.as_ref().and_then(|peers| peers.name.clone()).unwrap_or_default();
     let (desk, mut pushes) = Desk::new(member);
     let has_desk = source.bundle.is_some();
     let mut apply = Apply::new(source, kept, desk.clone(), &compiled);
-    let options = Options { peers, ..Options::default() };
+    let options = Options { peers, metrics, ..Options::default() };
     let pages = |runtime: &Runtime<S>| if has_desk { desk.router(runtime.clone()) } else { Router::new() };
     let serving = Serving::start_with(options, store, compiled.topology, listeners, pages).await?;
     apply.keep()?;

@@ -96,10 +96,19 @@ pub(super) enum Step {
     Wait(Duration),
     /// Each runtime has ended flows of its own.
     AllHaveRun,
+    /// Somebody locks a secondary whose primary never comes, and is gone. Nobody ever asks for that key.
+    Orphan,
+    /// The elected runtime clears that lock.
+    Swept,
+    /// The elected runtime has let history go, but not what was declared, and older reads are refused.
+    HistoryKept,
 }
 
 use Rate::{All, Percent};
-use Step::{AllHaveRun, Arm, Clock, Disarm, Fired, Freeze, Kill, Net, RestartStoresWithoutPd, Split, Start, Thaw, Wait};
+use Step::{
+    AllHaveRun, Arm, Clock, Disarm, Fired, Freeze, HistoryKept, Kill, Net, Orphan, RestartStoresWithoutPd, Split,
+    Start, Swept, Thaw, Wait,
+};
 use Target::{Pd, Runtime, Store, Worker};
 use Weather::{Cut, Hold, HoldWay, Mend, Refuse, Slow, Swallow};
 
@@ -116,14 +125,7 @@ const HOUR: i64 = 3_600;
 /// A runtime is killed while it is at this point of a commit.
 macro_rules! killed_at {
     ($point:literal) => {
-        &[
-            Arm($point, All),
-            Fired($point),
-            Kill(Runtime(0)),
-            Disarm($point),
-            ms(500),
-            Start(Runtime(0)),
-        ]
+        &[Arm($point, All), Fired($point), Kill(Runtime(0)), Disarm($point), ms(500), Start(Runtime(0))]
     };
 }
 
@@ -262,6 +264,22 @@ pub const CASES: &[Case] = &[
         ..PLAIN
     },
     Case {
+        name: "late-primary",
+        covers: &["A2", "A9"],
+        what: "a runtime is frozen when only secondaries are locked, others clear these, then its primary arrives and it goes on",
+        steps: &[
+            Arm("pause-before-primary-prewrite", All),
+            Fired("pause-before-primary-prewrite"),
+            ms(300),
+            Freeze(Runtime(0)),
+            seconds(6),
+            Disarm("pause-before-primary-prewrite"),
+            ms(300),
+            Thaw(Runtime(0)),
+        ],
+        ..PLAIN
+    },
+    Case {
         name: "zombie-long",
         covers: &["A9"],
         what: "the same for 35 seconds, with three runtimes",
@@ -360,7 +378,13 @@ pub const CASES: &[Case] = &[
         steps: &[RestartStoresWithoutPd],
         ..PLAIN
     },
-    Case { name: "splits", covers: &["B4"], what: "a region is cut in two, twice a second", steps: &[Split(10)], ..PLAIN },
+    Case {
+        name: "splits",
+        covers: &["B4"],
+        what: "a region is cut in two, twice a second",
+        steps: &[Split(10)],
+        ..PLAIN
+    },
     Case {
         name: "partition-store",
         covers: &["B5"],
@@ -450,6 +474,13 @@ pub const CASES: &[Case] = &[
         ..PLAIN
     },
     Case {
+        name: "housekeeping",
+        covers: &["A2", "A22"],
+        what: "a lock of a dead owner that nobody asks for is cleared, history is let go as declared (two to three minutes)",
+        steps: &[Orphan, HistoryKept, Swept],
+        ..PLAIN
+    },
+    Case {
         name: "region-errors",
         covers: &["B10"],
         what: "a part of all requests is answered that the store is busy, or that the region has moved or changed",
@@ -478,7 +509,7 @@ impl Case {
             Kill(target) | Start(target) | Freeze(target) | Thaw(target) => matches!(target, Store(_) | Pd),
             Net(link, _) => matches!(link, Link::Store(_) | Link::Stores | Link::Pd),
             RestartStoresWithoutPd | Split(_) => true,
-            Arm(..) | Fired(_) | Disarm(_) | Clock(..) | Wait(_) | AllHaveRun => false,
+            Arm(..) | Fired(_) | Disarm(_) | Clock(..) | Wait(_) | AllHaveRun | Orphan | Swept | HistoryKept => false,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What is stored at the end, against what clients were told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tandem_model::outcome::{FlowRecord, Outcome};
@@ -142,7 +142,7 @@ impl Expected {
         {
             let found = stored.all(function, state);
             let instances = expected.keys().map(String::as_str).chain(found.keys().copied());
-            for instance in std::collections::BTreeSet::from_iter(instances) {
+            for instance in instances.collect::<BTreeSet<&str>>() {
                 let none = ByTag::new();
                 let (expected, found) =
                     (expected.get(instance).unwrap_or(&none), found.get(instance).copied().unwrap_or(&none));
@@ -155,7 +155,8 @@ impl Expected {
 
 fn differences<'a>(expected: &'a ByTag, found: &'a ByTag) -> impl Iterator<Item = String> + 'a {
     let missing = expected.iter().filter(|(tag, amount)| found.get(*tag) != Some(amount));
-    let missing = missing.map(|(tag, amount)| format!("{tag} has to be there with {amount}, found {:?}", found.get(tag)));
+    let missing =
+        missing.map(|(tag, amount)| format!("{tag} has to be there with {amount}, found {:?}", found.get(tag)));
     let strange = found.iter().filter(|(tag, _)| !expected.contains_key(*tag));
     missing.chain(strange.map(|(tag, amount)| format!("{tag} is there with {amount} and never committed")))
 }
@@ -164,8 +165,12 @@ fn differences<'a>(expected: &'a ByTag, found: &'a ByTag) -> impl Iterator<Item 
 fn together(books: &BTreeMap<String, Known>, stored: &Stored) -> Vec<String> {
     let mut problems = Vec::new();
     let (mut sent, mut received) = (0, 0);
-    let accounts: std::collections::BTreeSet<&String> =
-        stored.values.keys().map(|(instance, _)| instance).filter(|instance| instance.starts_with("account/")).collect();
+    let accounts: BTreeSet<&String> = stored
+        .values
+        .keys()
+        .map(|(instance, _)| instance)
+        .filter(|instance| instance.starts_with("account/"))
+        .collect();
     for account in accounts {
         let statement = Statement { sent: stored.value(account, "sent"), received: stored.value(account, "received") };
         let by_request = |state: &str| {
@@ -180,12 +185,17 @@ fn together(books: &BTreeMap<String, Known>, stored: &Stored) -> Vec<String> {
     if sent != received {
         problems.push(format!("{sent} was sent and {received} received"));
     }
-    let editions: std::collections::BTreeSet<i64> =
-        stored.values.iter().filter(|((instance, _), _)| instance.starts_with("page/")).map(|(_, edition)| *edition).collect();
+    let editions: BTreeSet<i64> = stored
+        .values
+        .iter()
+        .filter(|((instance, _), _)| instance.starts_with("page/"))
+        .map(|(_, edition)| *edition)
+        .collect();
     let printed = |edition: i64| {
         books.values().any(|known| {
             let committed = known.told.as_ref().is_some_and(|told| told.outcome == Outcome::Committed);
-            matches!(known.wish, Wish::Print { number, fails: false } if i64::try_from(number) == Ok(edition)) && committed
+            matches!(known.wish, Wish::Print { number, fails: false } if i64::try_from(number) == Ok(edition))
+                && committed
         })
     };
     if editions.len() > 1 || !editions.iter().all(|edition| printed(*edition)) {

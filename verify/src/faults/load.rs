@@ -263,7 +263,8 @@ impl Load {
 
     /// Asks until it is known what came of a request that was entered.
     async fn ask(&self, id: &str) -> Told {
-        let (path, body) = self.books().get(id).map(|known| (known.path.clone(), known.body.clone())).unwrap_or_default();
+        let (path, body) =
+            self.books().get(id).map(|known| (known.path.clone(), known.body.clone())).unwrap_or_default();
         let told = loop {
             let calm = self.web.journal.calm();
             let raw = self.send(id, &path, body.clone()).await;

@@ -146,17 +146,12 @@ impl Pods {
 
     /// A way to one of them.
     pub(super) fn web_of(&self, which: usize, journal: &Arc<Journal>) -> Web {
-        self.web_at(&self.runtimes[which].to_http.address(), journal)
+        web_at(self.runtimes[which].to_http.address(), journal)
     }
 
     /// A way to what only people see of one of them.
     pub(super) fn admin_of(&self, which: usize, journal: &Arc<Journal>) -> Web {
-        self.web_at(&self.runtimes[which].admin, journal)
-    }
-
-    fn web_at(&self, address: &SocketAddr, journal: &Arc<Journal>) -> Web {
-        let place = Place { http: vec![format!("http://{address}")], life: 1 };
-        Web::new(watch::Sender::new(place).subscribe(), Arc::clone(journal)).patience(PATIENCE)
+        web_at(self.runtimes[which].admin, journal)
     }
 
     pub(super) fn runtimes(&self) -> usize {
@@ -328,6 +323,11 @@ impl Pods {
         let Self { directory, .. } = self;
         directory.keep()
     }
+}
+
+fn web_at(address: SocketAddr, journal: &Arc<Journal>) -> Web {
+    let place = Place { http: vec![format!("http://{address}")], life: 1 };
+    Web::new(watch::Sender::new(place).subscribe(), Arc::clone(journal)).patience(PATIENCE)
 }
 
 /// A process of a site.

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use tandem_e2e_tikv::proxy::{Passed, Way};
-use tandem_e2e_tikv::{Cluster, Failpoint, Proxy};
+use tandem_e2e_tikv::{Cluster, Failpoint, Proxy, slots};
 use tokio::time::sleep;
 
 use super::cases::{Link, Rate, Step, Target, Weather};
 use super::pods::{CONTINUE, Pods, STOP, Who, await_state};
-use super::{Site, rows_prefix};
+use super::{Site, housekeeping, rows_prefix};
 
 /// How long a fail point may take to meet a request.
 const FIRED_WITHIN: Duration = Duration::from_secs(15);
@@ -72,6 +72,9 @@ impl<'a> Script<'a> {
             }
             Step::Wait(time) => sleep(time).await,
             Step::AllHaveRun => self.all_have_run().await?,
+            Step::Orphan => housekeeping::leave_orphan(self.site).await?,
+            Step::Swept => housekeeping::await_sweep(self.site).await?,
+            Step::HistoryKept => housekeeping::await_safe_point(self.site).await?,
         }
         Ok(())
     }
@@ -88,7 +91,7 @@ impl<'a> Script<'a> {
         let began = Instant::now();
         let cluster = &self.site.cluster;
         let prefix = rows_prefix(&self.site.prefix);
-        let prefix: String = prefix.iter().map(|byte| format!("{byte:02x}")).collect();
+        let prefix = slots::hex(&prefix);
         loop {
             for store in 0..cluster.stores() {
                 let met = cluster.failpoints(store).await?;
@@ -136,11 +139,19 @@ impl<'a> Script<'a> {
             Target::Runtime(which) => return self.freeze_ours(Who::Runtime(which), name).await,
             Target::Worker(which) => return self.freeze_ours(Who::Worker(which), name).await,
             Target::Store(store) => {
-                if stands_still { cluster.pause_store(store)? } else { cluster.resume_store(store)? }
+                if stands_still {
+                    cluster.pause_store(store)?;
+                } else {
+                    cluster.resume_store(store)?;
+                }
                 cluster.store_processes().get(store).copied()
             }
             Target::Pd => {
-                if stands_still { cluster.pause_pd()? } else { cluster.resume_pd()? }
+                if stands_still {
+                    cluster.pause_pd()?;
+                } else {
+                    cluster.resume_pd()?;
+                }
                 cluster.pd_process()
             }
         };
@@ -161,7 +172,8 @@ impl<'a> Script<'a> {
             self.site.journal.count("kills");
         }
         ensure!(cluster.store_processes().is_empty(), "a store still runs");
-        let restarts = futures_util::future::try_join_all((0..cluster.stores()).map(|store| cluster.restart_store(store)));
+        let restarts =
+            futures_util::future::try_join_all((0..cluster.stores()).map(|store| cluster.restart_store(store)));
         let thaw = async {
             sleep(WITHOUT_PD).await;
             cluster.resume_pd()
@@ -218,7 +230,10 @@ impl<'a> Script<'a> {
             }
         }
         if let Some(before) = self.slow.take() {
-            ensure!(before.iter().zip(&now).all(|(before, now)| before.to_client < now.to_client), "nothing went through");
+            ensure!(
+                before.iter().zip(&now).all(|(before, now)| before.to_client < now.to_client),
+                "nothing went through"
+            );
         }
         Ok(())
     }

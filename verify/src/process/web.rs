@@ -46,7 +46,13 @@ impl Web {
     pub(crate) fn new(place: watch::Receiver<Place>, journal: Arc<Journal>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        Self { client: Client::builder(TokioExecutor::new()).build(connector), place, turn: Arc::default(), patience: ANSWER_WITHIN, journal }
+        Self {
+            client: Client::builder(TokioExecutor::new()).build(connector),
+            place,
+            turn: Arc::default(),
+            patience: ANSWER_WITHIN,
+            journal,
+        }
     }
 
     /// The same, by clients that wait no longer for one answer, and then ask another runtime.

@@ -39,7 +39,9 @@ pub enum Error {
 /// Serves until the process is told to stop, or is killed.
 pub async fn serve(protocol: Protocol) -> Result<(), Error> {
     match protocol {
-        Protocol::Grpc => tandem::serve((Node, Leaf, Session, List, Log, Account, Receipts, Doctor, Page)).await.map_err(Error::Sdk),
+        Protocol::Grpc => {
+            tandem::serve((Node, Leaf, Session, List, Log, Account, Receipts, Doctor, Page)).await.map_err(Error::Sdk)
+        }
         Protocol::Http => {
             let address = std::env::var(ADDRESS_VARIABLE).ok().and_then(|address| address.parse::<SocketAddr>().ok());
             let listener = tokio::net::TcpListener::bind(address.ok_or(Error::NoAddress)?).await?;

@@ -91,7 +91,9 @@ async fn check_format<C: Cluster>(
             return judge(&row, options);
         }
         let any = tandem_store::KeyRange { start: Bytes::new(), end: None };
-        if let Some((first, _)) = everything.snapshot().await?.scan(&any, 1, false).await?.first() {
+        // At the same time: otherwise the row of somebody else who opens it now would be taken for a foreign key.
+        let all = everything.snapshot_at(snapshot.timestamp()).await?;
+        if let Some((first, _)) = all.scan(&any, 1, false).await?.first() {
             let why = format!(
                 "there are keys below prefix {:?} (the first is {}), but no row that says what they are; choose another prefix",
                 options.prefix,

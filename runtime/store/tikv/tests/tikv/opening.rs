@@ -120,3 +120,28 @@ async fn the_future_is_read_as_the_present() {
     let read = store.snapshot_at(future).await.expect("the cluster answers").timestamp();
     assert!(read > now && read.unix_ms() < now.unix_ms() + 60_000, "{read}");
 }
+
+/// Runtimes of a new installation start at the same time.
+#[tokio::test]
+async fn many_open_an_empty_installation_at_once() {
+    const ROUNDS: usize = 8;
+    const AT_ONCE: u64 = 16;
+    let Some(options) = super::options().await else { return };
+    for round in 0..ROUNDS {
+        let options = Options { prefix: format!("{}{round}/", options.prefix), ..options.clone() };
+        let opened: Vec<_> = (0..AT_ONCE)
+            .map(|number| {
+                let options = options.clone();
+                // One after the other, so that some are in the middle when the first one is done.
+                let later = Duration::from_millis(number);
+                tokio::spawn(async move {
+                    tokio::time::sleep(later).await;
+                    TikvStore::open(&options).await.map(drop)
+                })
+            })
+            .collect();
+        for opened in opened {
+            opened.await.expect("it does not panic").expect("it opens, whoever else does");
+        }
+    }
+}
