@@ -66,7 +66,7 @@ impl Web {
         let mut body = self.client.request(request).await.unwrap().into_body();
         let mut text = String::new();
         while !text.contains("\n\n") || text.starts_with(':') {
-            text = text.split_once("\n\n").map_or(text.clone(), |(_, rest)| rest.to_owned());
+            text = text.split_once("\n\n").map_or_else(|| text.clone(), |(_, rest)| rest.to_owned());
             let frame = body.frame().await.expect("it follows").unwrap();
             text.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
         }
