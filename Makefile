@@ -1,6 +1,6 @@
 # The commands of this repository. `make help` lists them.
 
-.PHONY: help demo test charts e2e cluster cluster-down soak tikv tikv-down lint fmt bench bench-tikv instructions docs generate
+.PHONY: help demo test charts e2e cluster cluster-down soak faults tikv tikv-down lint fmt bench bench-tikv instructions docs generate
 .DEFAULT_GOAL := help
 
 help: ## Lists the commands.
@@ -34,6 +34,10 @@ MINUTES ?= 10
 soak: ## Looks for broken promises with new seeds: simulation, programs, histories, kill -9. MINUTES=10 says how long.
 	@cargo build --release -p tandem-cli -p tandem-verify
 	@target/release/tandem-verify soak --minutes $(MINUTES)
+
+faults: ## Kills, freezes and cuts off real runtimes, stores and PD at chosen moments, and judges what is left (needs Go). MINUTES=10 says how long.
+	@cargo build --release -p tandem-server -p tandem-verify
+	@target/release/tandem-verify faults --minutes $(MINUTES)
 
 tikv: ## Starts a real PD and three test stores in the background (needs Go; five minutes the first time).
 	@cargo run --quiet -p tandem-e2e-tikv -- up

@@ -1,17 +1,19 @@
-//! A short selection of `tandem-verify faults`, and the same with mechanisms turned off: then runs must be bad.
+//! A short selection of `tandem-verify faults`, and the same with mechanisms turned off: then runs must be bad. On the same
+//! cluster, for some seconds, what people run: the demo of the example `orders`, and `tandem verify`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Parser as _;
-use tandem_e2e_tikv::Cluster;
 use tandem_e2e_tikv::shared::alone;
+use tandem_e2e_tikv::{Cluster, slots};
 use tandem_model::mechanism::{Mechanism, sabotage};
 use tandem_server::flags::Flags;
-use tandem_server::{process, settings};
+use tandem_server::settings;
 use tandem_verify::faults::{self, Case, Launch, Plan, Report};
+use tandem_verify::process::{self, Kind, Programs};
 use tokio::sync::OnceCell;
 
 /// Names the mechanism that a runtime has to do without.
@@ -35,10 +37,19 @@ const PLACES: &[&str] = &[
     "no-messages-2",
 ];
 
+/// Where the demo keeps its state, in regions on all stores.
+const DEMO: &str = "m/demo";
+/// Enough that some are under way when a runtime is killed.
+const ORDERS: &str = "200";
+
 static CLUSTER: OnceCell<Option<Arc<Cluster>>> = OnceCell::const_new();
 
 async fn shared() -> Option<&'static Arc<Cluster>> {
-    let start = || async { alone(faults::cluster_options(PLACES, false)).await.unwrap().map(Arc::new) };
+    let start = || async {
+        let options = faults::cluster_options(PLACES, false);
+        let options = options.slots_behind(&slots::rows_behind(format!("{DEMO}/").as_bytes()));
+        alone(options).await.unwrap().map(Arc::new)
+    };
     CLUSTER.get_or_init(start).await.as_ref()
 }
 
@@ -46,10 +57,15 @@ fn verify() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_tandem-verify"))
 }
 
-/// `cargo test --workspace` puts it beside `tandem-verify`.
+/// `cargo test --workspace` puts all programs beside `tandem-verify`.
+fn beside(program: &str, package: &str) -> PathBuf {
+    let path = verify().with_file_name(program);
+    assert!(path.exists(), "{} is not there; build it with: cargo build -p {package}", path.display());
+    path
+}
+
 fn runtime() -> Launch {
-    let runtime = verify().with_file_name("tandem-runtime");
-    assert!(runtime.exists(), "build it with: cargo build -p tandem-server");
+    let runtime = beside("tandem-runtime", "tandem-server");
     Launch { command: vec![runtime.display().to_string()], environment: Vec::new() }
 }
 
@@ -115,7 +131,7 @@ fn saboteur() {
     let settings = settings::read(&flags).unwrap();
     // On one thread, the one that lacks it.
     let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    executor.block_on(process::run(&settings, &flags)).unwrap();
+    executor.block_on(tandem_server::process::run(&settings, &flags)).unwrap();
 }
 
 /// A run that has to be bad, and why.
@@ -150,4 +166,36 @@ async fn without_validated_reads_nobody_is_on_call() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_messages_in_the_transaction_receipts_are_missing() {
     is_noticed(Mechanism::MessagesWritten, "kill-before-secondaries", "no-messages", "receipts/").await;
+}
+
+/// What `make demo STORE=tikv` runs: three runtimes, one of which is killed, and all invariants of the shop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_keeps_its_invariants() {
+    let Some(cluster) = shared().await else { return };
+    let (demo, _) = (beside("orders-demo", "orders"), runtime());
+    let data = tempfile::tempdir().unwrap();
+    let store = format!("tikv://{}/{DEMO}", cluster.pd_endpoints().join(","));
+    let mut command = tokio::process::Command::new(demo);
+    command.args(["--orders", ORDERS, "--store", &store, "--data"]).arg(data.path().join("demo"));
+    command.arg("--application").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/orders"));
+    let ended = command.kill_on_drop(true).output().await.unwrap();
+    let said = [ended.stdout, ended.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(ended.status.success(), "{said}");
+    for expected in ["killed runtime 2 of 3", ": 0 orders lost, 0 doubled", "all 13 invariants hold"] {
+        assert!(said.contains(expected), "no {expected:?} in:\n{said}");
+    }
+}
+
+/// What `tandem verify --store tikv://... --kill` runs, in turn with histories.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_programs_keep_the_contract_on_tikv() {
+    const SECONDS: u64 = 5;
+    let Some(cluster) = shared().await else { return };
+    let programs = Programs::beside(&verify()).unwrap();
+    let store = format!("tikv://{}/m", cluster.pd_endpoints().join(","));
+    let programs = Programs { store: Some(store), ..programs };
+    let report = process::run(&programs, Kind::Processes, &process::Plan::of(1, SECONDS)).await.unwrap();
+    assert!(report.is_good(), "{:#?}\n{}", report.violations, report.replay());
+    assert!(report.count("flows-replayed") > 20, "hardly anything happened");
 }
