@@ -46,6 +46,10 @@ pub fn conditions(
             Effect::Ready | Effect::Waiting => {}
         }
     }
+    // Beside something that serves, `Ready` cannot tell what the present spec waits for.
+    if let Some(waiting) = also.filter(|also| also.reason.effect == Effect::Waiting && finding.is_ready()) {
+        wanted.push(("Reconciling", true, waiting));
+    }
     let mut conditions: Vec<Condition> = Vec::with_capacity(wanted.len());
     for (type_, holds, finding) in wanted {
         if conditions.iter().any(|condition| condition.type_ == type_) {
@@ -119,6 +123,15 @@ mod tests {
         let failed = Finding::new(&reasons::ROLLOUT_FAILED, "");
         let conditions = conditions(&serves, Some(&failed), Some(1), &[], time(1));
         assert_eq!(shown(&conditions), ["Ready=True PreviousRevision", "Stalled=True RolloutFailed"]);
+    }
+
+    #[test]
+    fn what_the_present_spec_waits_for_is_named_while_the_last_one_serves() {
+        let serves = Finding::new(&reasons::PREVIOUS_REVISION, "");
+        let waits = Finding::new(&reasons::IMAGE_UNAVAILABLE, "");
+        let conditions = conditions(&serves, Some(&waits), Some(2), &[], time(1));
+        assert_eq!(shown(&conditions), ["Ready=True PreviousRevision", "Reconciling=True ImageUnavailable"]);
+        assert_eq!(kstatus(&conditions), "InProgress");
     }
 
     #[test]
