@@ -11,9 +11,9 @@ use tokio::time::sleep;
 use super::Site;
 
 /// Locks are cleared by force at this age, by whoever is elected at the time; an election takes some rounds of ten seconds.
-const SWEPT_WITHIN: Duration = Duration::from_secs(180);
+const SWEPT_WITHIN: Duration = Duration::from_mins(3);
 /// The first one to be elected moves the safe point at once.
-const MOVED_WITHIN: Duration = Duration::from_secs(60);
+const MOVED_WITHIN: Duration = Duration::from_mins(1);
 /// How long a counter may take to be seen once what it counts has happened.
 const COUNTED_WITHIN: Duration = Duration::from_secs(5);
 /// How far back the past can be read unless something else is configured.
