@@ -40,7 +40,7 @@ const PLACES: &[&str] = &[
 /// Where the demo keeps its state, in regions on all stores.
 const DEMO: &str = "m/demo";
 /// Enough that some are under way when a runtime is killed.
-const ORDERS: &str = "200";
+const ORDERS: &str = "60";
 
 static CLUSTER: OnceCell<Option<Arc<Cluster>>> = OnceCell::const_new();
 
