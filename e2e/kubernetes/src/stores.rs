@@ -17,8 +17,9 @@ use crate::processes;
 
 /// The name of PD among the processes of a cluster.
 pub(crate) const PD: &str = "pd";
-/// What keys of the runtimes in this cluster begin with, by the first byte: the key space is cut there.
-const PREFIX: &str = "tandem/";
+/// What keys of runtimes in this cluster begin with: the key space is cut there. Not with a `t`: the test store takes some such
+/// keys for rows of a table of TiDB, and refuses their values.
+const PREFIX: &str = "e2e/";
 const CONFIGURATION: &str = include_str!("../../tikv/pd.toml");
 const PD_PORT: u16 = 12_379;
 const PD_PEER_PORT: u16 = 12_380;

@@ -109,7 +109,7 @@ pub(crate) fn runtime(namespace: &Namespace, keeps: Keeps) -> anyhow::Result<Str
         Keeps::Tikv(replicas) => {
             let endpoints = pd_endpoints().context("there is no TiKV: set TANDEM_PD_ENDPOINTS")?;
             // The stores of the harness are cut behind this prefix.
-            let prefix = format!("tandem/{}", namespace.name);
+            let prefix = format!("e2e/{}", namespace.name);
             format!("replicas: {replicas}\n  store: {{tikv: {{endpoints: [\"{endpoints}\"], prefix: \"{prefix}\"}}}}")
         }
     };
