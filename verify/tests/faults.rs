@@ -135,7 +135,7 @@ fn saboteur() {
 }
 
 /// A run that has to be bad, and why.
-async fn is_noticed(mechanism: Mechanism, name: &str, place: &str, why: &str) {
+async fn is_noticed(mechanism: Mechanism, name: &str, place: &str, why: &[&str]) {
     let Some(cluster) = shared().await else { return };
     let mut last = Vec::new();
     for seed in 1..=TRIES {
@@ -145,7 +145,7 @@ async fn is_noticed(mechanism: Mechanism, name: &str, place: &str, why: &str) {
             std::fs::remove_dir_all(kept).unwrap();
         }
         println!("{:#?}", report.violations);
-        if report.violations.iter().any(|violation| violation.contains(why)) {
+        if report.violations.iter().any(|violation| why.iter().any(|why| violation.contains(why))) {
             return;
         }
         last = report.violations;
@@ -155,17 +155,18 @@ async fn is_noticed(mechanism: Mechanism, name: &str, place: &str, why: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_guarded_writes_updates_are_lost() {
-    is_noticed(Mechanism::TikvGuards, "two-owners", "no-guards", "a circle").await;
+    is_noticed(Mechanism::TikvGuards, "two-owners", "no-guards", &["a circle"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_validated_reads_nobody_is_on_call() {
-    is_noticed(Mechanism::TikvReads, "two-owners", "no-reads", "nobody is on call").await;
+async fn without_validated_reads_nobody_is_on_call_or_updates_are_lost() {
+    // Which of the two is seen first depends on who meets whom.
+    is_noticed(Mechanism::TikvReads, "two-owners", "no-reads", &["nobody is on call", "a circle"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_messages_in_the_transaction_receipts_are_missing() {
-    is_noticed(Mechanism::MessagesWritten, "kill-before-secondaries", "no-messages", "receipts/").await;
+    is_noticed(Mechanism::MessagesWritten, "kill-before-secondaries", "no-messages", &["receipts/"]).await;
 }
 
 /// What `make demo STORE=tikv` runs: three runtimes, one of which is killed, and all invariants of the shop.
