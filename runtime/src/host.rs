@@ -199,14 +199,12 @@ impl Inner {
         let function = self.topology.functions.get(name);
         let drawn = function.and_then(|function| draw.revision(name, function));
         let drawn = drawn.filter(|revision| pool.iter().any(|worker| worker.revision() == *revision));
-        let gets_flows = move |worker: &&Arc<Worker>| match (drawn, function) {
+        let is_candidate = move |worker: &&Arc<Worker>| match (drawn, function) {
             (Some(revision), _) => worker.revision() == revision,
-            (None, Some(function)) if !function.weights.is_empty() => {
-                function.weights.get(worker.revision()).is_some_and(|weight| *weight > 0)
-            }
-            (None, _) => true,
+            (None, Some(function)) => gets_flows(function, worker.revision()),
+            (None, None) => true,
         };
-        pool.iter().filter(gets_flows)
+        pool.iter().filter(is_candidate)
     }
 
     /// Whether less than the `share`-th part of the entry invocations run that the function may have at one time.
@@ -334,7 +332,9 @@ impl Host {
         for function in worker.functions() {
             inner.pools.entry(function.clone()).or_default().push(Arc::clone(worker));
             inner.problems.remove(&(function.clone(), worker.revision().clone()));
-            if let Some(interface) = worker.interface(function) {
+            // Of a revision that gets no flows nothing is stored yet, so it says nothing about what others have to read.
+            let stores = inner.topology.functions.get(function).is_none_or(|f| gets_flows(f, worker.revision()));
+            if let Some(interface) = worker.interface(function).filter(|_| stores) {
                 inner.told.insert(function.clone(), interface.clone());
             }
             self.metrics.worker_connected(function);
@@ -453,4 +453,9 @@ impl Host {
 /// What workers of a function are checked against.
 fn pinned<'a>(topology: &'a Topology, name: &FunctionName) -> Option<(&'a Option<Handlers>, &'a Option<States>)> {
     topology.functions.get(name).map(|function| (&function.handlers, &function.states))
+}
+
+/// Whether new flows may begin with a revision of a function.
+fn gets_flows(function: &Function, revision: &Revision) -> bool {
+    function.weights.is_empty() || function.weights.get(revision).is_some_and(|weight| *weight > 0)
 }

@@ -131,6 +131,28 @@ async fn a_revision_that_cannot_read_what_is_stored_is_refused() {
     assert!(problem.message.contains("state value is Map, and Value in the workers before it"), "{problem:?}");
 }
 
+// To see it fail: let every worker say in `Host::add` what is stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revision_without_flows_locks_nobody_out_who_serves() {
+    let good = Worker::start().await;
+    let (old, _) = counting().await;
+    let new = Fake::start(|mut peer| async move {
+        let mut welcome = good_welcome();
+        welcome.functions[0].states[0].kind = wire::StateKind::Map.into();
+        peer.welcome(welcome).await;
+        while peer.next().await.is_some() {}
+    })
+    .await;
+    let new_only = with_node_on(&good, vec![of_revision(&new.endpoint, "b")]);
+    let both = with_node_on(&good, vec![of_revision(&old.endpoint, "a"), of_revision(&new.endpoint, "b")]);
+    let weights = [("a", 100), ("b", 0)];
+    let stage = Stage::of(MemoryStore::new(), Options::default(), weighted(new_only, &weights)).await;
+    until_ready(&stage, "b", 1).await;
+    stage.runtime.set_topology(weighted(both, &weights));
+    until_ready(&stage, "a", 1).await;
+    run_flows(&stage).await;
+}
+
 /// A name whose workers the test chooses.
 #[derive(Clone)]
 struct Names(Arc<Mutex<Result<Vec<Endpoint>, String>>>);
