@@ -46,7 +46,10 @@ fn pods_find_each_other_by_the_name_of_a_service() -> anyhow::Result<()> {
              ports: [{port: 80, targetPort: 8080}]\n",
         )?;
         await_phase(namespace, "server", "Running")?;
-        namespace.apply(&pod("client", "[get, \"http://server/\"]", ""))?;
+        // The name and its address take a moment to be known everywhere.
+        let client =
+            pod("client", "[get, \"http://server/\"]", "").replace("Never\n  termination", "OnFailure\n  termination");
+        namespace.apply(&client)?;
         await_phase(namespace, "client", "Succeeded")?;
         let answer = namespace.kubectl(&["logs", "client"])?;
         ensure!(answer == "server", "{answer}");
