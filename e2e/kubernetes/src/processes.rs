@@ -21,6 +21,8 @@ const CLUSTER_MARK: &str = "TANDEM_CLUSTER_NODE";
 /// Which of its processes it is.
 const PROCESS_MARK: &str = "TANDEM_CLUSTER_PROCESS";
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A process that is not seen for so long has ended.
+const ENDED_AFTER: Duration = Duration::from_secs(1);
 
 /// A process of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -72,10 +74,15 @@ pub(crate) fn all(place: &Place) -> Vec<Process> {
     ids().filter_map(of).collect()
 }
 
-/// An error if a process of the cluster has ended.
+/// An error if a process of the cluster has ended. While `nsenter` becomes the program, the system shows no environment for a
+/// moment: only what stays away has ended.
 pub(crate) fn check(place: &Place, name: &str) -> Result<(), Error> {
-    if all(place).iter().any(|process| process.name == name) {
-        return Ok(());
+    let begun = Instant::now();
+    while begun.elapsed() < ENDED_AFTER {
+        if all(place).iter().any(|process| process.name == name) {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK_EVERY);
     }
     let log = place.log(name);
     Err(Error::Ended { process: name.to_owned(), tail: tail(&log), log })
