@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 target="${CARGO_TARGET_DIR:-target}"
 name=e2e
 STORES=3
-logs="$PWD/.tandem/kubernetes/$name/failed"
+logs="$PWD/.tandem/kubernetes/$name/log/failed"
 
 packages=(-p tandem-operator -p tandem-server -p orders -p tandem-e2e-kubernetes)
 cargo build --quiet "${packages[@]}"

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use http::StatusCode;
 use serde::Deserialize;
 use tandem_model::ids::{FunctionName, Instance, InvalidName, Key, Timestamp};
@@ -24,6 +25,9 @@ const PAGE_VALUES_MAX: usize = 1_000;
 const ENTRIES_DEFAULT: usize = 1_000;
 /// Map entries shown of one instance at most.
 const ENTRIES_MAX: usize = 100_000;
+
+/// Instances whose values are read at the same time.
+const INSTANCES_AT_ONCE: usize = 16;
 
 /// The query of `GET /state/{function}`.
 #[derive(Debug, Default, Deserialize)]
@@ -61,13 +65,12 @@ pub async fn list<S: Store>(
     let next = keys.last().filter(|_| keys.len() == limit).map(ToString::to_string);
     let mut page = view::Instances { next, ..view::Instances::default() };
     if query.values {
-        let mut instances = Vec::with_capacity(keys.len());
-        for key in keys {
-            let instance = Instance::new(function.clone(), key);
-            let state = admin.runtime.state(&instance, None, ENTRIES_DEFAULT).await;
-            instances.push(view::State::from(&state.map_err(|error| Problem::store(&error))?));
-        }
-        page.instances = Some(instances);
+        let read = async |key| {
+            let state = admin.runtime.state(&Instance::new(function.clone(), key), None, ENTRIES_DEFAULT).await?;
+            Ok::<_, tandem_store::Error>(view::State::from(&state))
+        };
+        let states = stream::iter(keys).map(read).buffered(INSTANCES_AT_ONCE).try_collect().await;
+        page.instances = Some(states.map_err(|error| Problem::store(&error))?);
     } else {
         page.keys = Some(keys.iter().map(ToString::to_string).collect());
     }

@@ -1,9 +1,12 @@
 //! Looking without changing anything: flows, state, instances, egress records.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join;
+use futures_util::stream::{self, StreamExt as _};
 use tandem_model::ids::{EgressName, FlowId, FunctionName, Instance, Key, Timestamp};
 use tandem_model::outcome::FlowRecord;
 use tandem_model::slot::Slot;
@@ -20,6 +23,10 @@ use super::{EgressRecord, FlowFilter, FlowState, InstanceState, RunningFlow, Run
 
 /// Records read from the store for one list of flows.
 const RECORDS_SCANNED_MAX: usize = 100_000;
+/// Those of one slot.
+const RECORDS_OF_SLOT_MAX: usize = 10_000;
+/// Slots that are read at the same time: one after the other, a thousand of them take a second on a store elsewhere.
+const SLOTS_AT_ONCE: usize = 16;
 /// How often it is looked whether a flow has ended that runs elsewhere.
 const WAIT_POLL: Duration = Duration::from_millis(100);
 /// Rows read at once.
@@ -70,7 +77,8 @@ impl<S: Store> Runtime<S> {
 
     /// Flows that run now, and records of flows that ended, latest first.
     ///
-    /// Looks at no more than a hundred thousand stored records; beyond that, older ones may be missing.
+    /// Looks at no more than a hundred thousand stored records, ten thousand in each slot; beyond that, older ones may be
+    /// missing.
     pub async fn flows(&self, filter: &FlowFilter) -> Result<(Vec<RunningFlow>, Vec<Arc<FlowRecord>>), Error> {
         let wanted = |record: &FlowRecord| {
             (filter.outcomes.is_empty() || filter.outcomes.contains(&record.outcome))
@@ -93,12 +101,17 @@ impl<S: Store> Runtime<S> {
     }
 
     async fn stored_records(&self) -> Result<Vec<FlowRecord>, Error> {
-        let snapshot = self.engine.store.snapshot().await?;
+        let (snapshot, layout) = (&self.engine.store.snapshot().await?, self.engine.layout);
+        let scan = async |slot| snapshot.scan(&layout.requests(slot), RECORDS_OF_SLOT_MAX, false).await;
+        let mut slots = pin!(stream::iter(layout.slots().all()).map(scan).buffered(SLOTS_AT_ONCE));
         let mut records = Vec::new();
-        for slot in self.engine.layout.slots().all() {
+        while let Some(scanned) = slots.next().await {
             let room = RECORDS_SCANNED_MAX - records.len();
-            for (_, value) in snapshot.scan(&self.engine.layout.requests(slot), room, false).await? {
+            for (_, value) in scanned?.into_iter().take(room) {
                 records.push(rows::decode_record(&value)?);
+            }
+            if records.len() == RECORDS_SCANNED_MAX {
+                break;
             }
         }
         Ok(records)
@@ -124,12 +137,15 @@ impl<S: Store> Runtime<S> {
             entries: Vec::new(),
             more: false,
         };
-        for (row, value) in snapshot.scan(&layout.state_values(instance), PAGE, false).await? {
+        let (values, entries) = (layout.state_values(instance), layout.all_entries(instance));
+        let values = snapshot.scan(&values, PAGE, false);
+        let entries = snapshot.scan(&entries, entries_max.saturating_add(1), false);
+        let (values, entries) = try_join(values, entries).await?;
+        for (row, value) in values {
             if let Ok(RowKey::StateValue { state: name, .. }) = keys::parse(&row) {
                 state.values.push((name, value));
             }
         }
-        let entries = snapshot.scan(&layout.all_entries(instance), entries_max.saturating_add(1), false).await?;
         state.more = entries.len() > entries_max;
         for (row, value) in entries.into_iter().take(entries_max) {
             if let Ok(RowKey::StateEntry { state: name, entry, .. }) = keys::parse(&row) {
@@ -147,18 +163,20 @@ impl<S: Store> Runtime<S> {
         limit: usize,
     ) -> Result<Vec<Key>, Error> {
         let layout = self.engine.layout;
-        let snapshot = self.engine.store.snapshot().await?;
+        let snapshot = &self.engine.store.snapshot().await?;
         let first = after.map_or_else(|| Slot::new(0), |key| layout.slots().slot_of(key));
-        let mut found = Vec::new();
-        for slot in layout.slots().all().filter(|slot| *slot >= first) {
+        let keys_of = async |slot| {
             let after = after.filter(|_| slot == first);
-            let mut keys = BTreeSet::new();
-            let ranges =
-                [layout.state_values_of_function(slot, function), layout.state_entries_of_function(slot, function)];
-            for range in ranges {
-                keys.extend(self.keys_in(&snapshot, range, after, limit - found.len()).await?);
-            }
-            found.extend(keys.into_iter().take(limit - found.len()));
+            let values = self.keys_in(snapshot, layout.state_values_of_function(slot, function), after, limit);
+            let entries = self.keys_in(snapshot, layout.state_entries_of_function(slot, function), after, limit);
+            let (values, entries) = try_join(values, entries).await?;
+            Ok::<BTreeSet<Key>, Error>(values.into_iter().chain(entries).collect())
+        };
+        let slots = stream::iter(layout.slots().all().filter(|slot| *slot >= first));
+        let mut slots = pin!(slots.map(keys_of).buffered(SLOTS_AT_ONCE));
+        let mut found = Vec::new();
+        while let Some(keys) = slots.next().await {
+            found.extend(keys?.into_iter().take(limit - found.len()));
             if found.len() >= limit {
                 break;
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use tandem_e2e_kubernetes::stores::{Certificates, Channel};
 
-use crate::kube::{eventually, test};
+use crate::kube::test;
 use crate::load::{self, FEW};
 use crate::site::{self, Keeps, RUNTIME_PODS, START_WITHIN};
 
@@ -98,7 +98,7 @@ fn a_store_that_is_killed_under_load_takes_nothing_with_it() -> anyhow::Result<(
     })
 }
 
-/// Certificates are in a Secret; without it the runtime says what is missing.
+/// Certificates are in a Secret.
 #[test]
 fn state_goes_to_stores_over_tls() -> anyhow::Result<()> {
     const SECRET: &str = "stores";
@@ -109,12 +109,6 @@ fn state_goes_to_stores_over_tls() -> anyhow::Result<()> {
     test("tls", &[RESTRICTED], |namespace| {
         site::operator()?;
         Channel::Tls.start(&node.place, 1)?;
-        site::apply_orders(namespace, &Keeps::TikvOverTls(Channel::Tls.pd_endpoint(&node.place), SECRET))?;
-        eventually("word of the Secret", START_WITHIN, || {
-            let (status, reason, message) = namespace.condition("functionruntime/orders", "Ready")?;
-            ensure!(status == "False" && message.contains(SECRET), "{status}, {reason}: {message}");
-            Ok(())
-        })?;
         let files = Certificates::of(&node.place);
         let file = |name: &str, path: &Path| format!("--from-file={name}={}", path.display());
         namespace.kubectl(&[
@@ -126,7 +120,7 @@ fn state_goes_to_stores_over_tls() -> anyhow::Result<()> {
             &file("tls.crt", &files.certificate),
             &file("tls.key", &files.key),
         ])?;
-        site::await_orders(namespace)?;
+        site::orders(namespace, &Keeps::TikvOverTls(Channel::Tls.pd_endpoint(&node.place), SECRET))?;
         load::begin(namespace, 300)?.finish()?;
         Ok(())
     })

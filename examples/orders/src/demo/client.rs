@@ -140,11 +140,13 @@ impl Client {
         longest: Duration,
         request: Request<Full<Bytes>>,
     ) -> anyhow::Result<(http::response::Parts, Bytes)> {
+        let asked = format!("{} {}", request.method(), request.uri());
         let exchange = async {
             let (parts, body) = self.http.request(request).await?.into_parts();
             Ok((parts, body.collect().await?.to_bytes()))
         };
-        tokio::time::timeout(longest, exchange).await.context("no answer in time")?
+        let answer = tokio::time::timeout(longest, exchange).await;
+        answer.with_context(|| format!("no answer to {asked} within {longest:?}"))?
     }
 }
 
