@@ -85,6 +85,16 @@ pub enum RanAhead {
     Declined,
 }
 
+/// What is removed after its retention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Expired {
+    /// The record of a request.
+    Request,
+    /// A record of an egress.
+    Egress,
+}
+
 /// What became of a request that belongs to another runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
@@ -253,6 +263,7 @@ pub struct Metrics {
     ran_ahead: Family<ByFunctionAndReason, Counter>,
     credit_waits: Family<ByFunction, Counter>,
     egress_records: Family<ByEgress, Counter>,
+    expired: Family<ByReason, Counter>,
     bad_requests: Family<ByReason, Counter>,
     members: Gauge,
     partitions_owned: Gauge,
@@ -302,6 +313,7 @@ impl Metrics {
             ran_ahead: d.add("invocations_ahead", "function, reason", Family::default(), "Invocations that began before the turn of their flow, by what became of them."),
             credit_waits: d.add("host_credit_waits", "function", Family::default(), "Invocations that had to wait because no worker had room."),
             egress_records: d.add("egress_records", "egress", Family::default(), "Records released by commits."),
+            expired: d.add("expired_rows", "reason", Family::default(), "Rows removed after their retention, by kind: `request` (a request that is repeated after that runs again) or `egress`."),
             members: d.add("members", "", Gauge::default(), "Runtimes that are live on this store, this one included; 0 if it has the store to itself."),
             partitions_owned: d.add("partitions_owned", "", Gauge::default(), "Partitions that this runtime owns, of 64."),
             forwarded: d.add("requests_forwarded", "reason", Family::default(), "Requests that another runtime owns: it `answered`, or they ran here because it was `unreachable`, `refused` or `lost`."),
@@ -394,6 +406,12 @@ impl Metrics {
     /// A send failed for good and was parked.
     pub fn message_set_aside(&self) {
         self.messages_set_aside.inc();
+    }
+
+    /// So many rows were removed because their retention had passed.
+    pub(crate) fn expired(&self, kind: Expired, rows: usize) {
+        let labels = ByReason { reason: Word(kind.into()) };
+        self.expired.get_or_create(&labels).inc_by(u64::try_from(rows).unwrap_or(u64::MAX));
     }
 
     /// How many sends are due and not delivered.

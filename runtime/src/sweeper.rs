@@ -10,6 +10,7 @@ use tandem_store::{Commit, CommitResult, Error, Read, Snapshot, Store, rows};
 use tracing::{debug, warn};
 
 use crate::engine::Engine;
+use crate::metrics::Expired;
 
 /// Slots looked at in one step.
 const SLOTS_A_STEP: usize = 16;
@@ -55,12 +56,12 @@ impl<S: Store> Sweeper<S> {
         let snapshot = self.engine.store.snapshot().await?;
         let (layout, now) = (self.engine.layout, self.engine.clock.unix_ms());
         let topology = self.engine.topology.load_full();
-        let mut expired = Vec::new();
+        let (mut requests, mut egresses) = (Vec::new(), Vec::new());
         for (row, value) in snapshot.scan(&layout.requests(slot), ROWS_A_SLOT_MAX, false).await? {
             let record = rows::decode_record(&value)?;
             let ended_unix_ms = record.accepted_unix_ms + record.duration_us / 1_000;
             if ended_unix_ms.saturating_add(topology.retention_ms) < now || !works(Mechanism::Retention) {
-                expired.push((row, value));
+                requests.push((row, value));
             }
         }
         for (name, egress) in &topology.egresses {
@@ -69,17 +70,24 @@ impl<S: Store> Sweeper<S> {
                 if emitted_unix_ms.saturating_add(egress.stream_retention_ms) >= now {
                     break;
                 }
-                expired.push((row, value));
+                egresses.push((row, value));
             }
         }
-        for rows in expired.chunks(REMOVALS_MAX) {
-            self.remove(&snapshot, rows).await?;
+        let mut removed = 0;
+        for (kind, expired) in [(Expired::Request, requests), (Expired::Egress, egresses)] {
+            for rows in expired.chunks(REMOVALS_MAX) {
+                if self.remove(&snapshot, rows).await? {
+                    self.engine.metrics.expired(kind, rows.len());
+                    removed += rows.len();
+                }
+            }
         }
-        debug!(%slot, rows = expired.len(), "swept");
-        Ok(expired.len())
+        debug!(%slot, rows = removed, "swept");
+        Ok(removed)
     }
 
-    async fn remove(&self, snapshot: &S::Snapshot, rows: &[(Bytes, Bytes)]) -> Result<(), Error> {
+    /// Whether they are gone, as far as the store says. What could not be removed now is found again in the next round.
+    async fn remove(&self, snapshot: &S::Snapshot, rows: &[(Bytes, Bytes)]) -> Result<bool, Error> {
         let seen_at = snapshot.timestamp();
         let read = |(row, value): &(Bytes, Bytes)| Read { key: row.clone(), seen_at, value: Some(value.clone()) };
         let commit = Commit {
@@ -88,9 +96,6 @@ impl<S: Store> Sweeper<S> {
             ranges: Vec::new(),
             writes: rows.iter().map(|(row, _)| (row.clone(), None)).collect(),
         };
-        match self.engine.store.commit(commit).await? {
-            // What could not be removed now is found again in the next round.
-            CommitResult::Committed(_) | CommitResult::Conflict(_) | CommitResult::Undetermined(_) => Ok(()),
-        }
+        Ok(matches!(self.engine.store.commit(commit).await?, CommitResult::Committed(_)))
     }
 }

@@ -158,6 +158,12 @@ async fn records_are_swept_after_their_retention() {
     assert_eq!(records().await, 1);
     clock.0.fetch_add(90_000, Ordering::Relaxed);
     eventually("all is removed", async || requests().await == 0 && records().await == 0).await;
+    let removed = |kind: &str| {
+        let series = format!("tandem_runtime_expired_rows_total{{reason=\"{kind}\"}}");
+        let text = stage.runtime.metrics().text();
+        text.lines().find_map(|line| line.strip_prefix(series.as_str())?.trim().parse::<u64>().ok()).unwrap_or_default()
+    };
+    assert_eq!((removed("request"), removed("egress")), (2, 1));
     // State is not swept, and the id is free again.
     assert_eq!(stage.value("a").await, Some(1));
     let again = stage.ask_as("r-1", &to).await;
