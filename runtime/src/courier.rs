@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tandem_model::limits::DEADLINE_MS_MAX;
 use tandem_model::request::{Origin, Request};
 use tandem_model::slot::Slot;
@@ -57,6 +58,8 @@ const SEARCH_INTERVAL: Duration = Duration::from_mins(1);
 const SEARCH_SOON: Duration = Duration::from_millis(200);
 /// Rows read at once while scanning.
 const SCAN_PAGE: usize = 1_000;
+/// Slots that are asked at once whether anything waits in them: a store answers many such questions with one message.
+const SLOTS_AT_ONCE: usize = 128;
 
 /// Knows what has to be delivered.
 pub(crate) struct Courier {
@@ -332,19 +335,46 @@ impl Courier {
 
     /// Reads from the store what is not in memory, as far as there is room.
     async fn catch_up<S: Store>(&self, engine: &Arc<Engine<S>>) -> Result<(), Error> {
-        let inbox = self.lock().begin_reading();
-        if !inbox.is_empty() {
-            let rest = self.read_inbox(engine, &inbox).await;
-            self.lock().end_reading(*rest.as_ref().unwrap_or(&0), &inbox);
-            rest?;
+        let (inbox, timers) = {
+            let mut inner = self.lock();
+            (inner.begin_reading(), inner.begin_reading_timers())
+        };
+        if inbox.is_empty() && timers.is_empty() {
+            return Ok(());
         }
-        let timers = self.lock().begin_reading_timers();
-        if !timers.is_empty() {
-            let rest = self.read_timers(engine, &timers).await;
-            self.lock().end_reading_timers(*rest.as_ref().unwrap_or(&0), &timers);
-            rest?;
-        }
-        Ok(())
+        let occupied = match self.occupied(engine, inbox.iter().chain(&timers).copied().collect()).await {
+            Ok(occupied) => occupied,
+            Err(error) => {
+                let mut inner = self.lock();
+                inner.end_reading(0, &inbox);
+                inner.end_reading_timers(0, &timers);
+                return Err(error);
+            }
+        };
+        let of_occupied =
+            |slots: Vec<Slot>| slots.into_iter().filter(|slot| occupied.contains(slot)).collect::<Vec<_>>();
+        let (inbox, timers) = (of_occupied(inbox), of_occupied(timers));
+        let inbox_read = self.read_inbox(engine, &inbox).await;
+        self.lock().end_reading(*inbox_read.as_ref().unwrap_or(&0), &inbox);
+        let timers_read = self.read_timers(engine, &timers).await;
+        self.lock().end_reading_timers(*timers_read.as_ref().unwrap_or(&0), &timers);
+        inbox_read.and(timers_read).map(|_| ())
+    }
+
+    /// Of these slots, those in which anything waits. Mostly that is none: so all are asked before any is read.
+    async fn occupied<S: Store>(
+        &self,
+        engine: &Arc<Engine<S>>,
+        slots: BTreeSet<Slot>,
+    ) -> Result<BTreeSet<Slot>, Error> {
+        let snapshot = engine.store.snapshot().await?;
+        let ask = |slot| {
+            let range = self.layout.waiting(slot);
+            let snapshot = &snapshot;
+            async move { snapshot.scan(&range, 1, false).await.map(|rows| (!rows.is_empty()).then_some(slot)) }
+        };
+        let asked = stream::iter(slots).map(ask).buffered(SLOTS_AT_ONCE);
+        asked.try_filter_map(|slot| std::future::ready(Ok(slot))).try_collect().await
     }
 
     /// Reads the inboxes of slots, as long as there is room. Returns how many of them it has read whole.
@@ -374,6 +404,9 @@ impl Courier {
         rows_of: fn(Layout, Slot) -> KeyRange,
         mut take: impl FnMut(Bytes, Bytes) -> Result<bool, Error> + Send,
     ) -> Result<usize, Error> {
+        if slots.is_empty() {
+            return Ok(0);
+        }
         let snapshot = engine.store.snapshot().await?;
         for (whole, slot) in slots.iter().enumerate() {
             if !each_row(&snapshot, rows_of(self.layout, *slot), &mut take).await? {

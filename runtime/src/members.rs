@@ -23,7 +23,7 @@ use tracing::{info, warn};
 use crate::partition::numbers;
 use crate::peers::Peers;
 
-pub use map::{Map, PARTITIONS, partition_of, rendezvous};
+pub use map::{Map, PARTITIONS, partition_of, place};
 
 mod map;
 

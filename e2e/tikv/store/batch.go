@@ -130,6 +130,10 @@ func (s *service) one(ctx context.Context, request *tikvpb.BatchCommandsRequest_
 		answer := &tikvpb.BatchCommandsResponse_Response_BatchGet{}
 		answer.BatchGet, err = single(s, ctx, "KvBatchGet", command.BatchGet, s.KvBatchGet)
 		wrapped.Cmd = answer
+	case *tikvpb.BatchCommandsRequest_Request_Scan:
+		answer := &tikvpb.BatchCommandsResponse_Response_Scan{}
+		answer.Scan, err = single(s, ctx, "KvScan", command.Scan, s.KvScan)
+		wrapped.Cmd = answer
 	case *tikvpb.BatchCommandsRequest_Request_Prewrite:
 		answer := &tikvpb.BatchCommandsResponse_Response_Prewrite{}
 		answer.Prewrite, err = single(s, ctx, "KvPrewrite", command.Prewrite, s.KvPrewrite)

@@ -153,6 +153,11 @@ impl Layout {
         KeyBuilder::new(slot, Table::Timer).range()
     }
 
+    /// All messages of one slot that wait for their flow or for their time. Their tables are neighbours.
+    pub fn waiting(self, slot: Slot) -> KeyRange {
+        KeyRange { start: self.inboxes(slot).start, end: self.timers(slot).end }
+    }
+
     /// A record for an egress, in the slot of the flow's `entry`. `sequence` must be unique in that slot and egress.
     pub fn egress(self, entry: &Instance, egress: &EgressName, sequence: u64) -> Bytes {
         let slot = self.slots.slot_of(&entry.key);

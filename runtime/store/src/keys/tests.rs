@@ -274,6 +274,7 @@ proptest! {
             prop_assert_eq!(layout.requests(slot).contains(&key), held(3));
             prop_assert_eq!(layout.inboxes(slot).contains(&key), held(4));
             prop_assert_eq!(layout.timers(slot).contains(&key), held(5));
+            prop_assert_eq!(layout.waiting(slot).contains(&key), held(4) || held(5));
         }
     }
 

@@ -9,8 +9,8 @@
 //! | `lanes` | requests of all regions of a store in one stream |
 //! | `regions` | what is known about regions, corrected by what stores answer |
 //! | `answers` | from messages to answers of the seam |
-//! | `reads` | values of keys |
-//! | `client` | timestamps and scans, through the crate `tikv-client` |
+//! | `reads`, `scans` | values of keys, rows of ranges |
+//! | `client` | timestamps and scans from the end, through the crate `tikv-client` |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +45,7 @@ mod lanes;
 pub(crate) mod pd;
 mod reads;
 mod regions;
+mod scans;
 mod wire;
 
 /// Messages of stores are not larger.
@@ -167,6 +168,19 @@ impl Remote {
         }
     }
 
+    /// The region of a key in PD's encoding.
+    async fn region_at(&self, key: Bytes) -> Result<Region, Failure> {
+        if let Some(region) = self.shared.regions.of_key(&key) {
+            return Ok(region);
+        }
+        self.shared.stats.region_lookups.add_one();
+        let known = self.shared.pd.region(key.clone()).await?;
+        let region = known.name();
+        self.shared.regions.insert(known);
+        // What PD knows may be older than what a store has said meanwhile.
+        Ok(self.shared.regions.of_key(&key).unwrap_or(region))
+    }
+
     fn context(&self, known: &KnownRegion, repeated: bool) -> kvrpcpb::Context {
         kvrpcpb::Context {
             region_id: known.region.id,
@@ -217,16 +231,7 @@ impl Cluster for Remote {
     }
 
     async fn region_of(&self, key: &Bytes) -> Result<Region, Failure> {
-        let key = self.encoding.at_pd(key);
-        if let Some(region) = self.shared.regions.of_key(&key) {
-            return Ok(region);
-        }
-        self.shared.stats.region_lookups.add_one();
-        let known = self.shared.pd.region(key.clone()).await?;
-        let region = known.name();
-        self.shared.regions.insert(known);
-        // What PD knows may be older than what a store has said meanwhile.
-        Ok(self.shared.regions.of_key(&key).unwrap_or(region))
+        self.region_at(self.encoding.at_pd(key)).await
     }
 
     async fn prewrite(&self, region: Region, request: Prewrite) -> Result<PrewriteAnswer, Failure> {
@@ -302,7 +307,11 @@ impl Cluster for Remote {
         limit: usize,
         reverse: bool,
     ) -> Result<Vec<(Bytes, Bytes)>, ReadFailure> {
-        self.shared.client.scan(&self.encoding, at, range, (limit, reverse)).await
+        if reverse {
+            return self.shared.client.scan_from_end(&self.encoding, at, range, limit).await;
+        }
+        // Boxed, so that the futures around it stay small.
+        Box::pin(self.rows(at, range, limit)).await
     }
 
     async fn safe_point(&self) -> Result<Timestamp, Failure> {

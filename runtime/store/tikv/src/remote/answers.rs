@@ -115,10 +115,11 @@ pub(super) fn status(response: &kvrpcpb::CheckTxnStatusResponse) -> Result<Trans
 /// What a read found. Keys that are not there are not in it.
 pub(super) fn values(
     encoding: &Encoding,
-    response: kvrpcpb::BatchGetResponse,
+    pairs: Vec<kvrpcpb::KvPair>,
+    error: Option<&kvrpcpb::KeyError>,
 ) -> Result<Vec<(Bytes, Bytes)>, ReadFailure> {
-    let (mut found, mut locks) = (Vec::with_capacity(response.pairs.len()), Vec::new());
-    let errors = response.error.iter().chain(response.pairs.iter().filter_map(|pair| pair.error.as_ref()));
+    let (mut found, mut locks) = (Vec::with_capacity(pairs.len()), Vec::new());
+    let errors = error.into_iter().chain(pairs.iter().filter_map(|pair| pair.error.as_ref()));
     for error in errors {
         let Some(locked) = &error.locked else { return Err(not_read(&format!("{error:?}"))) };
         let other = || ReadFailure::Unreachable("a lock of another installation is in the way".to_owned());
@@ -127,7 +128,7 @@ pub(super) fn values(
     if !locks.is_empty() {
         return Err(ReadFailure::Locked(locks));
     }
-    for pair in response.pairs {
+    for pair in pairs {
         let other = || ReadFailure::Unreachable("a store answered with another key".to_owned());
         found.push((encoding.own_key(&pair.key).ok_or_else(other)?, pair.value));
     }
@@ -170,10 +171,9 @@ mod tests {
     #[test]
     fn values_are_those_of_own_keys_and_may_be_empty() {
         let encoding = Encoding::new(b"p-", None);
-        let response = |pairs| kvrpcpb::BatchGetResponse { pairs, ..Default::default() };
-        let found = values(&encoding, response(vec![pair("p-a", "1"), pair("p-b", "")]));
+        let found = values(&encoding, vec![pair("p-a", "1"), pair("p-b", "")], None);
         assert_eq!(found, Ok(vec![(bytes("a"), bytes("1")), (bytes("b"), Bytes::new())]));
-        let foreign = values(&encoding, response(vec![pair("q-a", "1")]));
+        let foreign = values(&encoding, vec![pair("q-a", "1")], None);
         assert!(matches!(foreign, Err(ReadFailure::Unreachable(_))), "{foreign:?}");
     }
 
@@ -182,12 +182,8 @@ mod tests {
         let encoding = Encoding::new(b"p-", None);
         let lock = |key| Lock { key: bytes(key), primary: bytes("first"), start: Timestamp(7), lives_ms: 3 };
         let of_pair = kvrpcpb::KvPair { error: Some(locked("p-b")), ..Default::default() };
-        let response = kvrpcpb::BatchGetResponse {
-            pairs: vec![pair("p-a", "1"), of_pair],
-            error: Some(locked("p-c")),
-            ..Default::default()
-        };
-        assert_eq!(values(&encoding, response), Err(ReadFailure::Locked(vec![lock("c"), lock("b")])));
+        let found = values(&encoding, vec![pair("p-a", "1"), of_pair], Some(&locked("p-c")));
+        assert_eq!(found, Err(ReadFailure::Locked(vec![lock("c"), lock("b")])));
     }
 
     #[test]
@@ -195,7 +191,7 @@ mod tests {
         let encoding = Encoding::new(b"p-", None);
         let failed = |abort: &str| {
             let error = kvrpcpb::KeyError { abort: abort.to_owned(), ..Default::default() };
-            values(&encoding, kvrpcpb::BatchGetResponse { error: Some(error), ..Default::default() })
+            values(&encoding, Vec::new(), Some(&error))
         };
         assert!(matches!(failed("something"), Err(ReadFailure::Unreachable(_))));
         assert!(matches!(failed("ApiVersionNotMatched"), Err(ReadFailure::Refused(_))));

@@ -1,4 +1,4 @@
-//! Timestamps, scans and garbage collection through the crate `tikv-client`.
+//! Timestamps, scans from the end and garbage collection through the crate `tikv-client`.
 //!
 //! What the crate does not do, is done around it: a limit for every call (a PD that is frozen would hang it for ever), a
 //! new client once timestamps fail again and again (its stream of timestamps does not come back by itself), locks that
@@ -101,28 +101,23 @@ impl Client {
         }
     }
 
-    /// Rows of a range, page by page.
-    pub(crate) async fn scan(
+    /// Rows of a range from its end on, page by page.
+    pub(crate) async fn scan_from_end(
         &self,
         encoding: &Encoding,
         at: Timestamp,
         range: &KeyRange,
-        (limit, reverse): (usize, bool),
+        limit: usize,
     ) -> Result<Vec<(Bytes, Bytes)>, ReadFailure> {
-        let (mut start, mut end) = encoding.range(range);
+        let (start, mut end) = encoding.range(range);
         let mut rows = Vec::new();
         let mut page_rows = FIRST_PAGE_ROWS;
         while rows.len() < limit && start < end {
             let asked = page_rows.min(limit - rows.len());
-            let page = self.page(encoding, at, (start.clone(), end.clone()), asked, reverse).await?;
+            let page = self.page(encoding, at, (start.clone(), end.clone()), asked).await?;
             let (count, bytes) = (page.len(), page.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>());
             let Some((last, _)) = page.last() else { break };
-            if reverse {
-                end.clone_from(last);
-            } else {
-                start.clone_from(last);
-                start.push(0);
-            }
+            end.clone_from(last);
             let own = page.into_iter().filter_map(|(key, value)| Some((encoding.own_key(&key)?, Bytes::from(value))));
             rows.extend(own);
             if count < asked {
@@ -140,18 +135,13 @@ impl Client {
         at: Timestamp,
         (start, end): (Vec<u8>, Vec<u8>),
         limit: usize,
-        reverse: bool,
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadFailure> {
         // Boxed below: the crate's futures are deep, and would make every future around them as large.
         let mut snapshot = self.snapshot(at);
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         let failed = |error| read_failure(encoding, &error);
         let pair = |pair: tikv_client::KvPair| (pair.0.into(), pair.1);
-        if reverse {
-            Ok(Box::pin(snapshot.scan_reverse(start..end, limit)).await.map_err(failed)?.map(pair).collect())
-        } else {
-            Ok(Box::pin(snapshot.scan(start..end, limit)).await.map_err(failed)?.map(pair).collect())
-        }
+        Ok(Box::pin(snapshot.scan_reverse(start..end, limit)).await.map_err(failed)?.map(pair).collect())
     }
 
     fn snapshot(&self, at: Timestamp) -> tikv_client::Snapshot {

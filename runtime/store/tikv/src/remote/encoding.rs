@@ -49,9 +49,19 @@ impl Encoding {
         (self.key(&range.start).into(), end.into())
     }
 
+    /// A border of a region as requests to stores have it. `None` if it was not encoded as a key.
+    pub(crate) fn border(key: &[u8]) -> Option<Vec<u8>> {
+        from_memcomparable(key)
+    }
+
     /// The key as PD and the borders of regions have it.
     pub(crate) fn at_pd(&self, key: &[u8]) -> Bytes {
         memcomparable(&self.key(key))
+    }
+
+    /// The same of a key that is as requests to stores have it.
+    pub(crate) fn at_pd_of(key: &[u8]) -> Bytes {
+        memcomparable(key)
     }
 }
 
@@ -71,6 +81,21 @@ fn memcomparable(key: &[u8]) -> Bytes {
     encoded.into()
 }
 
+fn from_memcomparable(encoded: &[u8]) -> Option<Vec<u8>> {
+    let (groups, rest) = encoded.as_chunks::<{ GROUP_BYTES + 1 }>();
+    let (last, full) = groups.split_last().filter(|_| rest.is_empty())?;
+    let mut key = Vec::with_capacity(groups.len() * GROUP_BYTES);
+    for group in full {
+        let bytes = group.strip_suffix(&[FULL_GROUP])?;
+        key.extend_from_slice(bytes);
+    }
+    let (marker, bytes) = last.split_last()?;
+    let missing = usize::from(FULL_GROUP - marker);
+    let counts = GROUP_BYTES.checked_sub(missing).filter(|counts| *counts < GROUP_BYTES)?;
+    key.extend_from_slice(&bytes[..counts]);
+    Some(key)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +106,17 @@ mod tests {
         assert_eq!(memcomparable(&[1, 2, 3])[..], [1, 2, 3, 0, 0, 0, 0, 0, 250]);
         let eight = [1, 2, 3, 4, 5, 6, 7, 8];
         assert_eq!(memcomparable(&eight)[..], [1, 2, 3, 4, 5, 6, 7, 8, 255, 0, 0, 0, 0, 0, 0, 0, 0, 247]);
+    }
+
+    #[test]
+    fn the_encoding_can_be_undone() {
+        let keys: [&[u8]; 6] = [b"", b"\0", b"a", b"aaaaaaaa", b"aaaaaaaa\0", b"bbbbbbbbbbbbbbbbb"];
+        for key in keys {
+            assert_eq!(from_memcomparable(&memcomparable(key)).as_deref(), Some(key));
+        }
+        for other in [&b""[..], b"plain", b"12345678\xff", b"12345678\x00", b"1234567\0\xfe1234567\0\xfe"] {
+            assert_eq!(from_memcomparable(other), None, "{other:?}");
+        }
     }
 
     #[test]

@@ -73,6 +73,7 @@ macro_rules! commands {
 
 commands! {
     BatchGet BatchGetRequest BatchGetResponse kv_batch_get,
+    Scan ScanRequest ScanResponse kv_scan,
     Prewrite PrewriteRequest PrewriteResponse kv_prewrite,
     Commit CommitRequest CommitResponse kv_commit,
     BatchRollback BatchRollbackRequest BatchRollbackResponse kv_batch_rollback,

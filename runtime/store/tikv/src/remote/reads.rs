@@ -61,7 +61,7 @@ impl Remote {
         let answers: Vec<_> = stream::iter(asked).buffer_unordered(REQUESTS_AT_ONCE).collect().await;
         let (mut found, mut failed, mut again, mut locks) = (Vec::new(), None, Vec::new(), Vec::new());
         for (keys, answer) in answers {
-            match answer.map(|answer| answers::values(&self.encoding, answer)) {
+            match answer.map(|answer| answers::values(&self.encoding, answer.pairs, answer.error.as_ref())) {
                 Ok(Ok(pairs)) => found.extend(pairs),
                 Ok(Err(ReadFailure::Locked(more))) => locks.extend(more),
                 Ok(Err(failure)) => return Err(failure),
