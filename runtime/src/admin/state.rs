@@ -27,7 +27,7 @@ const ENTRIES_DEFAULT: usize = 1_000;
 const ENTRIES_MAX: usize = 100_000;
 
 /// Instances whose values are read at the same time.
-const INSTANCES_AT_ONCE: usize = 16;
+const INSTANCES_AT_ONCE: usize = 64;
 
 /// The query of `GET /state/{function}`.
 #[derive(Debug, Default, Deserialize)]

@@ -26,7 +26,7 @@ const RECORDS_SCANNED_MAX: usize = 100_000;
 /// Those of one slot.
 const RECORDS_OF_SLOT_MAX: usize = 10_000;
 /// Slots that are read at the same time: one after the other, a thousand of them take a second on a store elsewhere.
-const SLOTS_AT_ONCE: usize = 16;
+const SLOTS_AT_ONCE: usize = 64;
 /// How often it is looked whether a flow has ended that runs elsewhere.
 const WAIT_POLL: Duration = Duration::from_millis(100);
 /// Rows read at once.
