@@ -9,7 +9,7 @@ target="${CARGO_TARGET_DIR:-target}"
 name=e2e
 logs="$PWD/.tandem/kubernetes/$name/failed"
 
-packages=(-p tandem-operator -p tandem-server -p orders -p tandem-e2e-kubernetes)
+packages=(-p tandem-operator -p tandem-server -p tandem-cli -p orders -p tandem-e2e-kubernetes)
 cargo build --quiet "${packages[@]}"
 cargo test --quiet -p tandem-e2e-kubernetes --test e2e --no-run
 
