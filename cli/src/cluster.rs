@@ -16,6 +16,7 @@ pub(crate) use pods::{Pod, RUNTIME_CONTAINER, WORKER_CONTAINER, function_pods, r
 
 /// Which cluster, and where in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+#[group(skip)]
 pub(crate) struct Options {
     /// Ask the cluster of the kubeconfig, not a runtime on this machine. The options below imply it, and so does `kubectl tandem`.
     #[arg(long, help_heading = "Cluster")]

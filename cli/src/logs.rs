@@ -31,10 +31,10 @@ const MS_PER_SECOND: u64 = 1_000;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  kubectl tandem logs -n shop                  the runtime's pods\n  kubectl tandem logs \
-                        order -n shop -f\n  kubectl tandem logs function/order -n shop --since 10m -o json"
+                        order -n shop -f\n  kubectl tandem logs order -n shop --since 10m -o json"
 )]
 pub(crate) struct Arguments {
-    /// A Function or a FunctionRuntime; function/NAME or runtime/NAME where both have the name. Without it: the runtime.
+    /// A Function or a FunctionRuntime; tfn/NAME or fnrt/NAME where both have the name. Without it: the runtime.
     name: Option<String>,
     /// Wait for more, also from pods that come later, until Ctrl-C.
     #[arg(short, long)]
@@ -121,7 +121,7 @@ async fn find(cluster: &Cluster, name: Option<&str>) -> Result<(Source, Vec<Pod>
         Some(("runtime" | "functionruntime" | "fnrt", name)) => Source::runtime(name),
         Some(("", name)) => return either(cluster, name).await,
         Some((kind, _)) => {
-            return Err(Error::Usage(format!("{kind:?} has no pods; name a function/NAME or a runtime/NAME")));
+            return Err(Error::Usage(format!("{kind:?} has no pods; name a tfn/NAME or a fnrt/NAME")));
         }
     };
     let pods = cluster.pods(&source.labels).await?;
@@ -134,7 +134,7 @@ async fn either(cluster: &Cluster, name: &str) -> Result<(Source, Vec<Pod>), Err
         futures_util::try_join!(cluster.pods(&function.labels), cluster.pods(&runtime.labels))?;
     match (of_function.is_empty(), of_runtime.is_empty()) {
         (false, false) => Err(Error::Usage(format!(
-            "a Function and a FunctionRuntime are called {name}; name function/{name} or runtime/{name}"
+            "a Function and a FunctionRuntime are called {name}; name tfn/{name} or fnrt/{name}"
         ))),
         (true, false) => Ok((runtime, of_runtime)),
         (_, true) => Ok((function, of_function)),

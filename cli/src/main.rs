@@ -224,7 +224,7 @@ mod tests {
             "tandem --context c flows get 000000000000000000000000 -n shop --kubeconfig k.yaml",
             "tandem invoke order o-1 place --cluster",
             "tandem status -o json",
-            "tandem logs runtime/orders -f --since 10m --tail 5 -n shop",
+            "tandem logs fnrt/orders -f --since 10m --tail 5 -n shop",
             "tandem check shop/ more.yaml -n shop",
             "tandem verify --store tikv://127.0.0.1:2379/shop --minutes 3 --kill --seed 7 -o json",
         ] {

@@ -121,8 +121,12 @@ fn worker_pod(name: &str) -> Value {
 
 /// A runtime with a function and a route.
 fn add_shop(server: &Server) {
-    server.add("functionruntimes", object("FunctionRuntime", "orders", &json!({"replicas": 1, "store": {"embedded": {}}})));
-    let function = json!({"image": "a", "handlers": [{"name": "place"}], "states": [{"name": "total", "type": "Integer"}]});
+    server.add(
+        "functionruntimes",
+        object("FunctionRuntime", "orders", &json!({"replicas": 1, "store": {"embedded": {}}})),
+    );
+    let function =
+        json!({"image": "a", "handlers": [{"name": "place"}], "states": [{"name": "total", "type": "Integer"}]});
     server.add("functions", object("Function", "order", &function));
     let route = json!({
         "http": {"method": "POST", "path": "/orders/{id}"}, "to": {"function": "order", "handler": "place"},
@@ -204,8 +208,11 @@ async fn every_way_to_fail_says_what_to_do() {
     fails(&["status"], "does not know functions.tandem.dev: install the chart tandem-crds").await;
     machine.server.lock().faults.insert("/functions", 403);
     let rule = "{apiGroups: [\"tandem.dev\"], resources: [functions], verbs: [list]}";
-    fails(&["check"], &format!("you may not list functions.tandem.dev in namespace shop; a Role there needs the rule {rule}"))
-        .await;
+    fails(
+        &["check"],
+        &format!("you may not list functions.tandem.dev in namespace shop; a Role there needs the rule {rule}"),
+    )
+    .await;
     machine.server.lock().faults.insert("/functions", 401);
     fails(&["status"], "does not accept the credentials").await;
 }
@@ -312,9 +319,15 @@ async fn check_puts_files_over_the_cluster() {
     assert!(wrong.out.contains("did you mean \"order\"?"), "{wrong:?}");
     std::fs::write(machine.directory.path().join("again.yaml"), route.replace("ordr", "order")).unwrap();
     let right = machine.plugin(&["check", "again.yaml"]).await;
-    assert_eq!((right.status, right.out.as_str()), (0, "namespace shop: 1 function, 2 routes, 1 runtime: no problems\n"));
+    assert_eq!(
+        (right.status, right.out.as_str()),
+        (0, "namespace shop: 1 function, 2 routes, 1 runtime: no problems\n")
+    );
     let alone = machine.run("tandem", &["check", "--cluster"]).await;
-    assert_eq!((alone.status, alone.out.as_str()), (0, "namespace shop: 1 function, 1 route, 1 runtime: no problems\n"));
+    assert_eq!(
+        (alone.status, alone.out.as_str()),
+        (0, "namespace shop: 1 function, 1 route, 1 runtime: no problems\n")
+    );
     let empty = machine.plugin(&["check", "-n", "other"]).await;
     assert_eq!(empty.status, 2, "{empty:?}");
     assert!(empty.err.contains("namespace other has nothing of tandem.dev"), "{empty:?}");

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use kube::ResourceExt;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tandem_crds::check::{Report, report};
 use tandem_crds::codes;
 use tandem_crds::compile::compile;
@@ -26,7 +26,7 @@ pub(super) struct Checked {
     pub(super) before: Vec<Problem>,
 }
 
-/// The objects of a cluster, decoded. What cannot be decoded is a problem of its own.
+/// The objects of a cluster, decoded, without what the operator says about them. What cannot be decoded is a problem of its own.
 pub(super) fn decode(objects: &Objects) -> Loaded {
     let mut loaded = Loaded::default();
     let (resources, problems) = (&mut loaded.resources, &mut loaded.problems);
@@ -49,6 +49,11 @@ pub(super) fn decode(objects: &Objects) -> Loaded {
 }
 
 fn add<T: DeserializeOwned>(object: &Value, list: &mut Vec<Sourced<T>>) -> Result<(), serde_json::Error> {
+    let metadata = &object["metadata"];
+    let object = json!({
+        "apiVersion": object["apiVersion"], "kind": object["kind"], "spec": object["spec"],
+        "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
+    });
     list.push(Sourced::new(T::deserialize(object)?));
     Ok(())
 }

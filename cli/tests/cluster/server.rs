@@ -76,7 +76,9 @@ impl Server {
             while let Ok((stream, _)) = listener.accept().await {
                 let answers = Arc::clone(&answers);
                 let service = service_fn(move |request| answer_admin(Arc::clone(&answers), request));
-                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+                );
             }
         });
     }
@@ -93,8 +95,8 @@ impl Server {
             async move { Ok::<_, Infallible>(answer) }
         });
         // One request for each connection, so that the first bytes say what it is.
-        let connection = hyper::server::conn::http1::Builder::new().keep_alive(false);
-        let _ = connection.clone().serve_connection(TokioIo::new(stream), service).await;
+        let mut connection = hyper::server::conn::http1::Builder::new();
+        let _ = connection.keep_alive(false).serve_connection(TokioIo::new(stream), service).await;
     }
 
     fn answer(&self, uri: &str) -> Response<Full<Bytes>> {
@@ -196,10 +198,7 @@ fn respond(code: u16, body: String) -> Response<Full<Bytes>> {
     response.body(Full::new(body.into())).unwrap()
 }
 
-async fn answer_admin(
-    answers: Arc<Answers>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer_admin(answers: Arc<Answers>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let asked = format!("{} {}", request.method(), request.uri());
     // Read to its end, as a real one does.
     let _ = request.into_body().collect().await;

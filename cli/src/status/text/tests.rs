@@ -94,18 +94,18 @@ fn shown(gathered: &Gathered, name: Option<&str>) -> String {
 }
 
 const SHOP: &str = "\
-✗ runtime orders               Not ready ImageUnavailable: pod orders-2: ImagePullBackOff  2 of 3 pods  serves 5a0c  store tikv
-├─ ✓ pod orders-0              Ready  serves 5a0c
-├─ ? pod orders-1              Ready  did not answer: no answer within 5 s
-├─ ✗ pod orders-2              Not ready: ImagePullBackOff
-├─ … function order            Reconciling RollingOut (serves meanwhile): revision b4 has 10%
-│  ├─ revision 7c9f0a12        Active  90% of new flows  2 workers  1,204 calls, 3 failed
-│  ├─ revision b4              Ramping  10% of new flows  0 workers  0 calls, 0 failed  HandlersDiffer: handler run is missing (says orders-0)
-│  └─ ✓ route place            Ready  POST /orders/{id} → order run
-├─ ✓ function legacy           Ready
-│  └─ workers of your own      0 workers  0 calls, 0 failed
-├─ ✗ route lost                Stalled FunctionMissing: E104: function \"ordr\" does not exist  POST /lost → ordr run
-└─ ✓ egress events             Ready  GET /egress/events
+✗ runtime orders           Not ready ImageUnavailable: pod orders-2: ImagePullBackOff  2 of 3 pods  serves 5a0c  store tikv
+├─ ✓ pod orders-0          Ready  serves 5a0c
+├─ ? pod orders-1          Ready  did not answer: no answer within 5 s
+├─ ✗ pod orders-2          Not ready: ImagePullBackOff
+├─ … function order        Reconciling RollingOut (serves meanwhile): revision b4 has 10%
+│  ├─ revision 7c9f0a12    Active  90% of new flows  2 workers  1,204 calls, 3 failed
+│  ├─ revision b4          Ramping  10% of new flows  0 workers  0 calls, 0 failed  HandlersDiffer: handler run is missing (says orders-0)
+│  └─ ✓ route place        Ready  POST /orders/{id} → order run
+├─ ✓ function legacy       Ready
+│  └─ workers of your own  0 workers  0 calls, 0 failed
+├─ ✗ route lost            Stalled FunctionMissing: E104: function \"ordr\" does not exist  POST /lost → ordr run
+└─ ✓ egress events         Ready  GET /egress/events
 
 2 pods did not answer: what they know is missing above
 namespace shop: 1 runtime, 2 functions, 2 routes, 1 egress: 2 not ready: runtime orders, route lost
@@ -167,10 +167,10 @@ fn what_the_operator_has_not_seen_is_not_ready() {
     shop.objects.egresses.clear();
     let shown = shown(&shop, None);
     let expected = "\
-… function order          Reconciling NotSeen: the operator has not looked at the last change yet
-├─ revision 7c9f0a12      Active  90% of new flows  workers and calls unknown
-├─ revision b4            Ramping  10% of new flows  workers and calls unknown
-└─ ✗ route place          Not ready NotSeen: the operator has not looked at it yet; is it running, and does it look after this namespace?  POST /orders/{id} → order run
+… function order      Reconciling NotSeen: the operator has not looked at the last change yet
+├─ revision 7c9f0a12  Active  90% of new flows  workers and calls unknown
+├─ revision b4        Ramping  10% of new flows  workers and calls unknown
+└─ ✗ route place      Not ready NotSeen: the operator has not looked at it yet; is it running, and does it look after this namespace?  POST /orders/{id} → order run
 
 there is no FunctionRuntime, so nothing runs here: apply one
 namespace shop: 1 function, 1 route: 2 not ready: function order, route place

@@ -73,7 +73,8 @@ fn status_is_a_tree(namespace: &Namespace) -> anyhow::Result<()> {
     let mut plugin = kubectl();
     plugin.env("PATH", format!("{}:{path}", directory.path().display()));
     let shown = ends(run(plugin.args(["tandem", "status", "-n", &namespace.name]))?, 0)?;
-    for line in ["✓ runtime orders", "✓ pod orders-0", "✓ pod orders-1", "✓ function order", "✓ route place-order"] {
+    for line in ["✓ runtime orders", "✓ pod orders-0", "✓ pod orders-1", "✓ function order", "✓ route place-order"]
+    {
         ensure!(shown.out.contains(line), "{line} is missing:\n{}", shown.out);
     }
     ensure!(shown.out.trim_end().ends_with("all ready"), "{}", shown.out);
@@ -142,7 +143,8 @@ fn rights_are_those_of_the_user(namespace: &Namespace) -> anyhow::Result<()> {
 /// A kubeconfig like that of these tests, for the account `somebody`.
 fn write_kubeconfig(namespace: &Namespace, file: &Path) -> anyhow::Result<()> {
     let token = namespace.kubectl(&["create", "token", "somebody"])?;
-    let config = output(kubectl().args(["config", "view", "--raw", "--minify", "--flatten", "--output", "json"]), None)?;
+    let config =
+        output(kubectl().args(["config", "view", "--raw", "--minify", "--flatten", "--output", "json"]), None)?;
     let mut config: Value = serde_json::from_str(&config)?;
     config["users"][0]["user"] = serde_json::json!({"token": token});
     std::fs::write(file, config.to_string()).map_err(Into::into)
