@@ -3,9 +3,12 @@
 mod follow;
 mod lines;
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use kube::api::LogParams;
 use tandem_crds::resources::duration::Duration as TimeText;
+use tokio::time::timeout;
 
 use self::lines::{Line, Lines, Printer};
 use crate::Exit;
@@ -19,6 +22,8 @@ const TAIL_DEFAULT: i64 = 200;
 const TAIL_MAX: i64 = 10_000;
 /// What is read of one pod at most, unless it is followed.
 const POD_BYTES_MAX: i64 = 16 << 20;
+/// How long one more line may take, where nobody waits for new ones.
+const LINE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Pods that are read at the same time.
 const READ_MAX: usize = 8;
 const MS_PER_SECOND: u64 = 1_000;
@@ -144,16 +149,14 @@ async fn either(cluster: &Cluster, name: &str) -> Result<(Source, Vec<Pod>), Err
 /// Reads what there is, and prints it in the order of time.
 async fn once(cluster: &Cluster, pods: &[Pod], parameters: &LogParams, printer: &Printer) -> Exit {
     let reads = futures_util::stream::iter(pods).map(|pod| read(cluster, &pod.name, parameters));
-    let read: Vec<Result<Vec<Line>, String>> = reads.buffered(READ_MAX).collect().await;
+    let read: Vec<(Vec<Line>, Option<String>)> = reads.buffered(READ_MAX).collect().await;
     let (mut lines, mut answered) = (Vec::new(), false);
-    for (pod, read) in pods.iter().zip(read) {
-        match read {
-            Ok(more) => {
-                answered = true;
-                lines.extend(more);
-            }
-            Err(why) => print_error(&format!("warning: {} ({}): {why}", pod.name, pod.state)),
+    for (pod, (more, broken)) in pods.iter().zip(read) {
+        answered |= broken.is_none();
+        if let Some(why) = broken {
+            print_error(&format!("warning: {} ({}): {why}", pod.name, pod.state));
         }
+        lines.extend(more);
     }
     // Lines of one pod stay in their order where the times are equal, or missing.
     lines.sort_by_key(|line| line.time);
@@ -165,14 +168,21 @@ async fn once(cluster: &Cluster, pods: &[Pod], parameters: &LogParams, printer: 
     if answered { Exit::Ok } else { Exit::Negative }
 }
 
-async fn read(cluster: &Cluster, pod: &str, parameters: &LogParams) -> Result<Vec<Line>, String> {
-    let stream = cluster.log(pod, parameters).await.map_err(|error| error.to_string())?;
-    let mut lines = Lines::new(pod, stream);
+/// The lines of one pod, and why there may be more.
+async fn read(cluster: &Cluster, pod: &str, parameters: &LogParams) -> (Vec<Line>, Option<String>) {
     let mut read = Vec::new();
-    while let Some(line) = lines.next().await.map_err(|error| error.to_string())? {
-        read.push(line);
+    let mut lines = match cluster.log(pod, parameters).await {
+        Ok(stream) => Lines::new(pod, stream),
+        Err(error) => return (read, Some(error.to_string())),
+    };
+    loop {
+        match timeout(LINE_TIMEOUT, lines.next()).await {
+            Ok(Ok(Some(line))) => read.push(line),
+            Ok(Ok(None)) => return (read, None),
+            Ok(Err(error)) => return (read, Some(error.to_string())),
+            Err(_) => return (read, Some(format!("nothing more within {} s", LINE_TIMEOUT.as_secs()))),
+        }
     }
-    Ok(read)
 }
 
 #[cfg(test)]
