@@ -54,7 +54,7 @@ fn ends(ended: Ended, status: i32) -> anyhow::Result<Ended> {
 fn the_plugin_shows_and_runs_what_is_in_a_namespace() -> anyhow::Result<()> {
     test("plugin", &[], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::Tikv(2))?;
+        site::orders(namespace, &Keeps::Tikv(2))?;
         status_is_a_tree(namespace)?;
         handlers_flows_and_state(namespace)?;
         let logs = ends(tandem(namespace, &["logs"])?, 0)?;
