@@ -10,7 +10,7 @@ name=e2e
 STORES=3
 logs="$PWD/.tandem/kubernetes/$name/log/failed"
 
-packages=(-p tandem-operator -p tandem-server -p orders -p tandem-e2e-kubernetes)
+packages=(-p tandem-operator -p tandem-server -p tandem-cli -p orders -p tandem-e2e-kubernetes)
 cargo build --quiet "${packages[@]}"
 cargo build --quiet -p tandem-e2e-kubernetes --example fickle
 cargo test --quiet -p tandem-e2e-kubernetes --test e2e --no-run

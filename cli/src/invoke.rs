@@ -13,6 +13,10 @@ use crate::output::{Format, print, print_error, print_json};
 
 /// Run a handler of an instance, and print what it returns.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  tandem invoke order o-1 place --data @order.json --id 5f1c\n  kubectl tandem invoke \
+                        order o-1 get -n shop"
+)]
 pub(crate) struct Arguments {
     /// The function.
     function: String,
@@ -39,7 +43,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TIME")]
     as_of: Option<String>,
     #[command(flatten)]
-    client: client::Options,
+    pub(crate) client: client::Options,
 }
 
 /// Runs the command.
@@ -48,7 +52,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let headers = headers(arguments)?;
     let path =
         format!("/invoke/{}/{}/{}", segment(&arguments.function), segment(&arguments.key), segment(&arguments.handler));
-    let answer = Admin::new(&arguments.client).send(Method::POST, &path, &headers, body).await?;
+    let answer = Admin::connect(&arguments.client).await?.send(Method::POST, &path, &headers, body).await?;
     match arguments.client.output {
         Format::Json => report(&answer),
         Format::Text => show(&answer),
@@ -99,7 +103,7 @@ fn show(answer: &Answer) -> Result<Exit, Error> {
     let flow = answer.header("tandem-flow").unwrap_or_default();
     if answer.status == StatusCode::ACCEPTED && !answer.is_problem() {
         print(&flow);
-        print_error(&format!("accepted; see `tandem flows get {flow}`"));
+        print_error(&format!("accepted; see `{}`", answer.flow_command(&flow)));
         return Ok(Exit::Ok);
     }
     let Some(outcome) = answer.header("tandem-outcome").filter(|_| answer.status == StatusCode::OK) else {

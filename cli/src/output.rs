@@ -19,6 +19,12 @@ pub(crate) fn print(text: &str) {
     write_to(&mut io::stdout().lock(), text);
 }
 
+/// Prints one of many lines to standard output. Returns whether somebody still reads.
+pub(crate) fn print_line(text: &str) -> bool {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_ok()
+}
+
 /// Prints `text` to standard error.
 pub(crate) fn print_error(text: &str) {
     write_to(&mut io::stderr().lock(), text);

@@ -14,6 +14,7 @@ const PAGE_KEYS: usize = 1_000;
 
 /// Look at stored state: one instance, or the keys of a function.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  tandem state get order o-1\n  kubectl tandem state list order -n shop")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -48,6 +49,15 @@ enum Command {
     },
 }
 
+impl Arguments {
+    /// How the runtime is reached.
+    pub(crate) fn client_mut(&mut self) -> &mut client::Options {
+        match &mut self.command {
+            Command::Get { client, .. } | Command::List { client, .. } => client,
+        }
+    }
+}
+
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments) -> Result<Exit, Error> {
     match &arguments.command {
@@ -60,7 +70,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Exit, Error> {
 }
 
 async fn get(options: &client::Options, path: &str) -> Result<Exit, Error> {
-    let answer = Admin::new(options).get(path).await?;
+    let answer = Admin::connect(options).await?.get(path).await?;
     if !answer.status.is_success() {
         return answer.refused(options.output);
     }
@@ -80,7 +90,7 @@ async fn list(
     mut after: Option<String>,
     limit: usize,
 ) -> Result<Exit, Error> {
-    let admin = Admin::new(options);
+    let admin = Admin::connect(options).await?;
     let mut keys: Vec<String> = Vec::new();
     loop {
         let page = (limit - keys.len()).min(PAGE_KEYS);

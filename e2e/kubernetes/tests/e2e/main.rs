@@ -9,5 +9,6 @@ mod life;
 mod load;
 mod node;
 mod orders;
+mod plugin;
 mod rollout;
 mod site;
