@@ -55,12 +55,7 @@ fn spec_of(object: &kube::api::DynamicObject) -> anyhow::Result<FunctionSpec> {
     Ok(serde_json::from_value(object.data["spec"].clone())?)
 }
 
-async fn replicas(
-    site: &Site,
-    namespace: &str,
-    name: &str,
-    begun: Instant,
-) -> anyhow::Result<(Duration, Duration)> {
+async fn replicas(site: &Site, namespace: &str, name: &str, begun: Instant) -> anyhow::Result<(Duration, Duration)> {
     let function = objects::function(namespace, name, 1);
     let known = api::get(&site.client, &function).await?.context("no such function")?;
     let next = i64::from(spec_of(&known)?.replicas) % 3 + 1;
@@ -68,7 +63,8 @@ async fn replicas(
     let edited = api::merge(&site.client, &function, &json!({"spec": {"replicas": next}})).await?;
     let generation = edited.metadata.generation.unwrap_or_default();
     let child = child_name(name, &revision(&spec_of(&edited)?).unwrap_or_default());
-    let at = site.stand_in.deployment(namespace, &child, next, EFFECT_WITHIN).await.context("the child is not changed")?;
+    let at =
+        site.stand_in.deployment(namespace, &child, next, EFFECT_WITHIN).await.context("the child is not changed")?;
     let done = status(site, namespace, name, |seen| seen.generation == generation && seen.is_ready).await?;
     Ok((at.duration_since(begun), done.duration_since(begun)))
 }
@@ -104,9 +100,11 @@ pub(crate) async fn drift(site: &Site) -> anyhow::Result<Times> {
     let mut times = Vec::new();
     for number in 0..DELETIONS {
         let (namespace, name) = site.function(number * STRIDE + 1);
-        let function = api::get(&site.client, &objects::function(&namespace, &name, 1)).await?.context("no function")?;
+        let function =
+            api::get(&site.client, &objects::function(&namespace, &name, 1)).await?.context("no function")?;
         let child = child_name(&name, &revision(&spec_of(&function)?).unwrap_or_default());
-        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": namespace, "name": child}});
+        let service =
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": namespace, "name": child}});
         let begun = Instant::now();
         api::delete(&site.client, &service).await?;
         while api::get(&site.client, &service).await?.is_none() {
@@ -178,7 +176,8 @@ pub(crate) async fn invalid(arguments: &Arguments, site: &Site) -> anyhow::Resul
     let after = site.tracker.all();
     // Runtimes say that something in their namespace is wrong; nobody else may say anything.
     let others = before.iter().filter(|(name, _)| name.0 != Kind::Runtime.name());
-    let is_touched = |name, times| after.get(name).is_none_or(|now: &tandem_e2e_operator::tracker::Seen| now.times != times);
+    let is_touched =
+        |name, times| after.get(name).is_none_or(|now: &tandem_e2e_operator::tracker::Seen| now.times != times);
     let others_touched = others.filter(|(name, seen)| is_touched(name, seen.times)).count();
     let reaction = edits(site, EDITS_BESIDE.min(arguments.edits)).await?;
     Ok(Invalid { count, told_seconds, others_touched, reaction })

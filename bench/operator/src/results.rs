@@ -49,8 +49,12 @@ pub(crate) struct Run {
 pub(crate) struct Script {
     /// Only the children.
     pub(crate) children_seconds: f64,
+    /// CPU of the API server and etcd meanwhile.
+    pub(crate) children_server_cpu_seconds: f64,
     /// The resources, their children, and the statuses of both: once each.
     pub(crate) everything_seconds: f64,
+    /// CPU of the API server and etcd meanwhile.
+    pub(crate) everything_server_cpu_seconds: f64,
 }
 
 /// Everything applied at once.
@@ -63,6 +67,8 @@ pub(crate) struct Storm {
     /// From the apply of a resource until it was ready.
     pub(crate) ready_ms: Times,
     pub(crate) cpu_seconds: f64,
+    /// CPU of the API server and etcd until everything was ready.
+    pub(crate) server_cpu_seconds: f64,
     pub(crate) memory_before_kib: u64,
     pub(crate) memory_after_kib: u64,
     pub(crate) peak_kib: u64,
@@ -177,12 +183,18 @@ impl Run {
         let mut text = format!("{self:#?}\n");
         if let Some(script) = &self.script {
             text += &format!(
-                "ratio to children: {:.2}, to everything: {:.2}\n",
+                "ratio to children: {:.2}, to everything: {:.2}; of CPU with that of servers: {:.2}, {:.2}\n",
                 self.storm.ready_seconds / script.children_seconds,
-                self.storm.ready_seconds / script.everything_seconds
+                self.storm.ready_seconds / script.everything_seconds,
+                (self.storm.server_cpu_seconds + self.storm.cpu_seconds) / script.children_server_cpu_seconds,
+                (self.storm.server_cpu_seconds + self.storm.cpu_seconds) / script.everything_server_cpu_seconds
             );
         }
-        text + &format!("KiB a resource: {:.2}, calls a resource: {:.2}", self.kib_a_resource(), self.calls_a_resource())
+        text + &format!(
+            "KiB a resource: {:.2}, calls a resource: {:.2}",
+            self.kib_a_resource(),
+            self.calls_a_resource()
+        )
     }
 }
 

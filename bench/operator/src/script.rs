@@ -19,6 +19,7 @@ use tandem_operator::names::FIELD_MANAGER;
 
 use crate::Arguments;
 use crate::results::{Script, rounded};
+use crate::site::server_cpu;
 
 /// Objects that are written before anything is measured.
 const WARM_UP: usize = 60;
@@ -34,9 +35,16 @@ pub(crate) async fn measure(arguments: &Arguments) -> anyhow::Result<Script> {
         }
     }
     write(arguments, &client, "warm", WARM_UP, true).await?;
+    let begun = server_cpu(&control_plane)?;
     let children_seconds = write(arguments, &client, "children", arguments.resources, false).await?;
+    let between = server_cpu(&control_plane)?;
     let everything_seconds = write(arguments, &client, "all", arguments.resources, true).await?;
-    Ok(Script { children_seconds, everything_seconds })
+    Ok(Script {
+        children_seconds,
+        children_server_cpu_seconds: rounded(between - begun),
+        everything_seconds,
+        everything_server_cpu_seconds: rounded(server_cpu(&control_plane)? - between),
+    })
 }
 
 async fn write(
@@ -82,8 +90,7 @@ async fn write_one(client: &Client, function: &Value, everything: bool) -> anyho
     }
     if everything {
         let status = ready_status(&namespace, &name, &revision);
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(client.clone(), &namespace, &resource_of(Kind::Function));
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource_of(Kind::Function));
         api.patch_status(&name, &parameters.force(), &Patch::Apply(&status)).await?;
     }
     Ok(())

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use kube::Client;
 use tandem_e2e_kubernetes::ControlPlane;
+use tandem_e2e_operator::operator::Usage;
 use tandem_e2e_operator::{Operator, StandIn, Tracker, api, objects};
 
 use crate::Arguments;
@@ -43,6 +44,15 @@ impl Site {
         let number = number % self.functions;
         (objects::namespace(number % self.namespaces), objects::function_name(number))
     }
+}
+
+/// What etcd and the API server have used, in seconds: it does not depend on who else uses the machine.
+pub(crate) fn server_cpu(control_plane: &ControlPlane) -> anyhow::Result<f64> {
+    let mut seconds = 0.0;
+    for name in ["etcd", "kube-apiserver"] {
+        seconds += Usage::of(control_plane.id(name).context("it does not run")?)?.cpu_seconds;
+    }
+    Ok(seconds)
 }
 
 /// Starts an operator, and waits until it knows everything.

@@ -11,7 +11,7 @@ use tandem_e2e_operator::{Operator, api, objects};
 
 use crate::Arguments;
 use crate::results::{ColdStart, Storm, Times, rounded};
-use crate::site::{Site, start_operator};
+use crate::site::{Site, server_cpu, start_operator};
 
 /// Everything must be ready by then.
 const READY_WITHIN: Duration = Duration::from_mins(40);
@@ -24,6 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub(crate) async fn storm(arguments: &Arguments, site: &Site) -> anyhow::Result<Storm> {
     let all = objects::shops(arguments.resources, arguments.routes, arguments.namespaces);
     let (before, calls_before) = (site.operator.usage()?, api::calls(&site.client).await?);
+    let server_before = server_cpu(&site.control_plane)?;
     let begun = Instant::now();
     let applied = stream::iter(&all).map(|object| async move {
         let at = Instant::now();
@@ -34,6 +35,7 @@ pub(crate) async fn storm(arguments: &Arguments, site: &Site) -> anyhow::Result<
     let applied_seconds = begun.elapsed().as_secs_f64();
     site.tracker.all_ready(all.len(), READY_WITHIN).await?;
     let ready_seconds = begun.elapsed().as_secs_f64();
+    let server_cpu_seconds = rounded(server_cpu(&site.control_plane)? - server_before);
     settle(&site.operator).await?;
     let after = site.operator.usage()?;
     let seen = site.tracker.all();
@@ -43,6 +45,7 @@ pub(crate) async fn storm(arguments: &Arguments, site: &Site) -> anyhow::Result<
         ready_seconds: rounded(ready_seconds),
         ready_ms: Times::of(times.collect()),
         cpu_seconds: rounded(after.cpu_seconds - before.cpu_seconds),
+        server_cpu_seconds,
         memory_before_kib: before.memory_kib,
         memory_after_kib: after.memory_kib,
         peak_kib: after.peak_kib,
@@ -84,7 +87,9 @@ pub(crate) fn calls_since(
         let is_ours = group == GROUP;
         let is_child = ["", "apps", "networking.k8s.io", "policy", "autoscaling", "batch", "events.k8s.io"];
         let is_one = match verb.as_str() {
-            "APPLY" | "DELETE" => is_ours && part == "status" || !is_ours && is_child.contains(&group.as_str()) && part.is_empty(),
+            "APPLY" | "DELETE" => {
+                is_ours && part == "status" || !is_ours && is_child.contains(&group.as_str()) && part.is_empty()
+            }
             "POST" => group == "events.k8s.io",
             "GET" => !is_ours && matches!(resource.as_str(), "configmaps" | "statefulsets" | "deployments"),
             _ => false,

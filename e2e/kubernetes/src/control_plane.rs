@@ -100,8 +100,7 @@ impl ControlPlane {
         let [port, etcd, peers] = free_ports()?;
         let server = format!("https://127.0.0.1:{port}");
         let etcd_url = format!("http://127.0.0.1:{etcd}");
-        let mut this =
-            Self { directory, server, binaries, etcd: etcd_url.clone(), processes: Vec::new(), guard: None };
+        let mut this = Self { directory, server, binaries, etcd: etcd_url.clone(), processes: Vec::new(), guard: None };
         let certificates = this.directory.join("certificates");
         let authority = Authority::create(&certificates)?;
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -215,8 +214,8 @@ impl ControlPlane {
     /// Lets etcd forget everything but the present state, so that nobody can go on from an older one.
     pub fn forget_history(&self) -> Result<(), Error> {
         let status = self.ask_etcd("/v3/maintenance/status", "{}")?;
-        let status: serde_json::Value = serde_json::from_str(&status)
-            .map_err(|error| Error::io("read the status of etcd")(error.into()))?;
+        let status: serde_json::Value =
+            serde_json::from_str(&status).map_err(|error| Error::io("read the status of etcd")(error.into()))?;
         let revision = status["header"]["revision"].as_str().unwrap_or_default();
         self.ask_etcd("/v3/kv/compaction", &format!("{{\"revision\": \"{revision}\", \"physical\": true}}")).map(drop)
     }

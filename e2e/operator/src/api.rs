@@ -74,7 +74,8 @@ pub async fn apply(client: &Client, object: &Value) -> anyhow::Result<DynamicObj
 
 /// Applies all, so many at a time.
 pub async fn apply_all(client: &Client, objects: &[Value], writers: usize) -> anyhow::Result<()> {
-    let applied = stream::iter(objects).map(|object| apply(client, object)).buffer_unordered(writers);
+    let owned = stream::iter(objects.to_vec());
+    let applied = owned.map(|object| async move { apply(client, &object).await }).buffer_unordered(writers);
     applied.try_for_each(|_| async { Ok(()) }).await
 }
 

@@ -97,20 +97,7 @@ impl Operator {
 
     /// What it has used.
     pub fn usage(&self) -> anyhow::Result<Usage> {
-        let id = self.child.id();
-        let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
-        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-        let kib = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
-        };
-        Ok(Usage {
-            cpu_seconds: (ticks(USER_TIME) + ticks(SYSTEM_TIME)) / TICKS_A_SECOND,
-            memory_kib: kib("VmRSS:"),
-            peak_kib: kib("VmHWM:"),
-        })
+        Usage::of(self.child.id())
     }
 
     /// The sum of all lines of a metric whose labels contain all of `labels`, and none of `without`.
@@ -119,7 +106,8 @@ impl Operator {
         let lines = text.lines().filter_map(|line| line.strip_prefix(name)).filter_map(|line| {
             let (shown, value) = line.rsplit_once(' ')?;
             let is_it = shown.is_empty() || shown.starts_with('{');
-            let fits = labels.iter().all(|label| shown.contains(label)) && !without.iter().any(|label| shown.contains(label));
+            let fits =
+                labels.iter().all(|label| shown.contains(label)) && !without.iter().any(|label| shown.contains(label));
             if is_it && fits { value.parse::<f64>().ok() } else { None }
         });
         Ok(lines.sum())
@@ -134,6 +122,25 @@ impl Operator {
     pub fn lines(&self, beginning: &str) -> anyhow::Result<Vec<String>> {
         let text = ask(self.metrics, "/metrics")?;
         Ok(text.lines().filter(|line| line.starts_with(beginning)).map(str::to_owned).collect())
+    }
+}
+
+impl Usage {
+    /// What the process of that id has used.
+    pub fn of(id: u32) -> anyhow::Result<Self> {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
+        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+        let kib = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+        };
+        Ok(Usage {
+            cpu_seconds: (ticks(USER_TIME) + ticks(SYSTEM_TIME)) / TICKS_A_SECOND,
+            memory_kib: kib("VmRSS:"),
+            peak_kib: kib("VmHWM:"),
+        })
     }
 }
 

@@ -91,6 +91,11 @@ impl StandIn {
         None
     }
 
+    /// How many Deployments were seen.
+    pub fn deployments(&self) -> usize {
+        self.state.lock().len()
+    }
+
     /// How often pods of runtimes were told a topology.
     pub fn pushes(&self) -> u64 {
         self.state.pods.pushes()
@@ -117,8 +122,8 @@ async fn visit(state: &State, kind: &'static str, plural: &str, object: &Dynamic
         note(state, (namespace.clone(), object.name_any()), replicas);
     }
     let status = &object.data["status"];
-    let is_up_to_date =
-        status["observedGeneration"].as_i64() == object.metadata.generation && status["replicas"].as_i64() == Some(replicas);
+    let is_up_to_date = status["observedGeneration"].as_i64() == object.metadata.generation
+        && status["replicas"].as_i64() == Some(replicas);
     if kind == "StatefulSet" && !is_up_to_date {
         for index in 0..replicas {
             run_pod(state, object, index).await;
@@ -167,7 +172,8 @@ async fn run_pod(state: &State, set: &DynamicObject, index: i64) {
         "apiVersion": "apps/v1", "kind": "StatefulSet", "name": set.name_any(), "uid": set.uid(), "controller": true,
     }]);
     let Ok(pod) = serde_json::from_value::<DynamicObject>(pod) else { return };
-    let api: Api<DynamicObject> = Api::namespaced_with(state.client.clone(), &namespace, &resource("v1", "Pod", "pods"));
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(state.client.clone(), &namespace, &resource("v1", "Pod", "pods"));
     persist(|| async {
         match api.create(&PostParams::default(), &pod).await {
             Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(pod.clone()),
