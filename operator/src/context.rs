@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tandem_crds::resources::Kind;
-use tandem_crds::resources::status::RevisionStatus;
+use tandem_crds::resources::status::{RevisionState, RevisionStatus};
 use tokio::time::Instant;
 
 use crate::child::{Child, ChildKind};
@@ -148,6 +148,18 @@ impl Context {
         let held = self.world.functions.get(&key.namespace, &key.name);
         let status = held.and_then(|held| held.good()?.status.clone());
         status.map(|status| status.revisions).unwrap_or_default()
+    }
+
+    /// Remembers the revisions of a function as they were written. Of most functions there is one, of which the status says
+    /// enough; and if somebody clears that, it comes out the same.
+    pub fn remember_rollout(&self, key: &ObjectKey, revisions: Vec<RevisionStatus>) {
+        let is_settled = matches!(revisions.as_slice(), [one] if one.state == RevisionState::Active);
+        let mut rollouts = self.rollouts.lock();
+        if is_settled {
+            rollouts.remove(key);
+        } else {
+            rollouts.insert(key.clone(), revisions);
+        }
     }
 
     /// Applies what has changed of `children`; then removes what is no longer wanted, except for `kept`.

@@ -78,7 +78,7 @@ pub async fn reconcile(context: &Context, key: &ObjectKey) -> Result<Outcome, Er
     if !rollout::is_placed_alike(&revisions, &known) {
         context.touch_graph(&key.namespace);
     }
-    context.rollouts.lock().insert(key.clone(), revisions);
+    context.remember_rollout(key, revisions);
     applied?;
     Ok(Outcome::After(next))
 }

@@ -17,6 +17,7 @@ use anyhow::Context;
 use clap::Parser;
 
 mod page;
+mod picture;
 mod reaction;
 mod results;
 mod script;

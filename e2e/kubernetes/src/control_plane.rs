@@ -125,7 +125,8 @@ impl ControlPlane {
             authority.kubeconfig(&file, &this.server, &user)?;
             let mut arguments = servers::controller_manager(&file, &certificates, None);
             if !options.controllers {
-                // The last one counts.
+                // Of several all count.
+                arguments.retain(|argument| !argument.starts_with("--controllers="));
                 arguments.push(COLLECTORS.to_owned());
             }
             this.spawn("kube-controller-manager", arguments)?;

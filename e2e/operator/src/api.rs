@@ -15,7 +15,7 @@ use tandem_crds::resources::Kind;
 /// Who the load is, among the managers of fields.
 pub const FIELD_MANAGER: &str = "load";
 /// Definitions must be served by then.
-const SERVED_WITHIN: Duration = Duration::from_secs(60);
+const SERVED_WITHIN: Duration = Duration::from_mins(1);
 /// How often something is looked at that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 

@@ -136,7 +136,7 @@ impl Usage {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
             line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
         };
-        Ok(Usage {
+        Ok(Self {
             cpu_seconds: (ticks(USER_TIME) + ticks(SYSTEM_TIME)) / TICKS_A_SECOND,
             memory_kib: kib("VmRSS:"),
             peak_kib: kib("VmHWM:"),

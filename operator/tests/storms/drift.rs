@@ -15,6 +15,8 @@ const NAMESPACES: usize = 3;
 const FUNCTIONS: usize = 24;
 const ROUTES: usize = 6;
 const WRITERS: usize = 8;
+/// A function without a route, which is deleted.
+const GONE: usize = 7;
 /// What is done to children.
 const DAMAGES: usize = 40;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -80,7 +82,8 @@ async fn missed(site: &mut Site, operator: &Operator, before: &Snapshot) -> anyh
     api::delete(&site.client, &child).await?;
     let edited = objects::function(&objects::namespace(0), &objects::function_name(0), 2);
     api::apply(&site.client, &edited).await?;
-    api::delete(&site.client, &objects::function(&objects::namespace(1), &objects::function_name(1), 1)).await?;
+    let gone = objects::function(&objects::namespace(GONE % NAMESPACES), &objects::function_name(GONE), 1);
+    api::delete(&site.client, &gone).await?;
     site.control_plane.forget_history()?;
     site.control_plane.restart("kube-apiserver")?;
     operator.signal("CONT")?;
@@ -95,7 +98,7 @@ async fn missed(site: &mut Site, operator: &Operator, before: &Snapshot) -> anyh
             })
         };
         let is_there = now.contains_key(&("Deployment".to_owned(), space.clone(), name.clone()));
-        if is_there && of(0, "function-00000:2") && !of(1, "") {
+        if is_there && of(0, "function-00000:2") && !of(GONE, "") {
             break;
         }
         ensure!(begun.elapsed() < SOON, "what was missed is not made up for: {:?}", now.keys());

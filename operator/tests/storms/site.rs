@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, MutexGuard};
 pub(crate) const SOON: Duration = Duration::from_mins(3);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Nothing is done for so long: nothing will be.
-const QUIET: Duration = Duration::from_secs(3);
+const QUIET: Duration = Duration::from_secs(2);
 /// What the operator makes here, beside workloads.
 const CHILDREN: &[(&str, &str, &str)] = &[
     ("v1", "ConfigMap", "configmaps"),
@@ -119,6 +119,10 @@ impl Site {
                 // The bundle has its place in the order of bundles in it.
                 for field in ["status", "binaryData"] {
                     data.as_object_mut().map(|data| data.remove(field));
+                }
+                // A Service that is made anew has another address.
+                for field in ["clusterIP", "clusterIPs"] {
+                    data["spec"].as_object_mut().map(|spec| spec.remove(field));
                 }
                 snapshot.insert(((*kind).to_owned(), namespace, name), json!({"labels": labels, "data": data}));
             }

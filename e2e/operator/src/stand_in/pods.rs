@@ -69,8 +69,8 @@ impl Pods {
         let address = listener.local_addr()?.ip().to_string();
         let pod = Arc::new(Pod { name: name.to_owned(), report: Mutex::default(), pushes: Arc::clone(&self.pushes) });
         pod.tell(&Told { revision: String::new(), workers: BTreeMap::new() });
-        let routes = Router::new().route(PATH, get(report).put(push));
-        let router = routes.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(pod);
+        let answers = Router::new().route(PATH, get(report).put(push));
+        let router = answers.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(pod);
         let end = self.end.clone();
         tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await });
         addresses.insert(key, address.clone());
