@@ -142,7 +142,7 @@ fn figures(runs: &[&Run]) -> String {
         ),
         (
             "resources about which something else is said because 1 % others are wrong: 0",
-            all(runs, |run| or_dash(run.invalid.as_ref().map(|it| judged(it.others_touched as f64, 0.0, "")))),
+            all(runs, |run| or_dash(run.invalid.as_ref().map(|it| judged(count(it.others_touched as u64), 0.0, "")))),
         ),
         ("edits beside them, p50: at most 1.1×", all(runs, |run| ratio(beside(run), BESIDE_RATIO_MAX))),
         (
@@ -243,9 +243,7 @@ fn reaction(runs: &[&Run]) -> String {
 
 fn calls(runs: &[&Run]) -> String {
     let names: std::collections::BTreeSet<&String> = runs.iter().flat_map(|run| run.storm.calls.keys()).collect();
-    let row = |name: &&String| {
-        (name.as_str(), all(runs, |run| run.storm.calls.get(*name).copied().unwrap_or_default().to_string()))
-    };
-    let rows: Vec<_> = names.iter().map(row).collect();
+    let row = |name: &String| all(runs, |run| run.storm.calls.get(name).copied().unwrap_or_default().to_string());
+    let rows: Vec<_> = names.into_iter().map(|name| (name.as_str(), row(name))).collect();
     table(runs, "call", &rows)
 }

@@ -46,6 +46,7 @@ pub(crate) struct Run {
 
 /// What the script took.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "names say the unit")]
 pub(crate) struct Script {
     /// Only the children.
     pub(crate) children_seconds: f64,
@@ -90,6 +91,7 @@ pub(crate) struct ColdStart {
 
 /// Edits.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "names say the unit")]
 pub(crate) struct Reaction {
     /// From an edit of `replicas` until the Deployment has them.
     pub(crate) child_ms: Times,

@@ -11,7 +11,7 @@ use tandem_e2e_operator::{Operator, StandIn, Tracker, api, objects};
 use crate::Arguments;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-const READY_WITHIN: Duration = Duration::from_secs(120);
+const READY_WITHIN: Duration = Duration::from_mins(2);
 
 /// See the module.
 pub(crate) struct Site {

@@ -116,7 +116,7 @@ pub(crate) async fn cold_start(arguments: &Arguments, site: &mut Site) -> anyhow
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
     let writes = site.operator.writes()? as u64;
     Ok(ColdStart {
-        idle_seconds: rounded((begun.elapsed() - quiet).as_secs_f64()),
+        idle_seconds: rounded(begun.elapsed().saturating_sub(quiet).as_secs_f64()),
         writes,
         cpu_seconds: rounded(usage.cpu_seconds),
         memory_kib: usage.memory_kib,
