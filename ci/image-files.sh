@@ -36,5 +36,6 @@ done <<END
 tandem-operator tandem-operator
 tandem-server tandem-runtime
 orders orders
+tandem-e2e-kubernetes fickle
 END
 [ "$count" -gt 0 ] || { echo "error: $programs has none of tandem-operator, tandem-runtime and orders" >&2; exit 1; }

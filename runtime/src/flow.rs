@@ -40,6 +40,8 @@ mod order;
 mod reads;
 mod trace;
 
+/// How long a view is kept open for a flow that waits for its turn: sealed rows are kept for it in memory.
+const VIEW_KEPT_MAX: Duration = Duration::from_millis(100);
 /// First wait before a flow runs again; doubled each time, with jitter.
 const RETRY_BACKOFF: Duration = Duration::from_millis(2);
 /// Longest such wait.
@@ -164,10 +166,9 @@ impl Memory {
 }
 
 impl<S: Store> Flow<S> {
-    /// Lets the first attempt run on a view that was opened before, unless the flow has to wait for its turn first: then
-    /// what its predecessors do has to be seen, and the view must not keep sealed rows alive meanwhile.
+    /// Lets the first attempt run on a view that was opened before.
     pub(crate) fn begin_with(&mut self, opened: Option<Opened<S>>) {
-        self.opened = opened.filter(|_| self.place.is_none());
+        self.opened = opened;
     }
 
     /// Runs the flow to its end. Dropping the future loses the flow, so only [`crate::tasks`] may hold it.
@@ -177,14 +178,10 @@ impl<S: Store> Flow<S> {
             deadline += Duration::from_hours(1);
         }
         let mut memory = Memory::default();
-        let mut opened = self.opened.take();
-        let mut ahead = match self.begin(deadline).await {
-            Ok(ahead) => ahead,
+        let (mut opened, mut ahead) = match self.begin_on_view(deadline).await {
+            Ok(begun) => begun,
             Err((outcome, cause)) => return self.end(outcome, cause, &memory).await,
         };
-        if self.isolation == Isolation::ReadOnly {
-            opened = None;
-        }
         loop {
             let prepared = Prepared { opened: opened.take(), ahead: ahead.take() };
             let step = self.step(&self.held, &mut memory, deadline, prepared).await;
@@ -192,6 +189,33 @@ impl<S: Store> Flow<S> {
                 return left;
             }
         }
+    }
+
+    /// Begins, and moves the view that was opened before to the present, so that what its predecessors did is seen.
+    ///
+    /// Opening another one would take round trips to the store, while everybody behind it in the line waits. It is given up
+    /// where it would be in vain: others may have written what it does not see.
+    async fn begin_on_view(
+        &mut self,
+        deadline: Instant,
+    ) -> Result<(Option<Opened<S>>, Option<RunAhead>), (Outcome, Cause)> {
+        let (mut opened, waits) = (self.opened.take(), self.place.is_some());
+        let ahead = {
+            let entry = self.begin(deadline);
+            tokio::pin!(entry);
+            tokio::select! {
+                biased;
+                ahead = &mut entry => ahead?,
+                () = tokio::time::sleep(VIEW_KEPT_MAX), if waits && opened.is_some() => {
+                    opened = None;
+                    entry.await?
+                }
+            }
+        };
+        let is_shared = || self.engine.turns.is_shared(&self.request.instance, Instant::now());
+        let of_use =
+            |opened: &Opened<S>| self.isolation != Isolation::ReadOnly && (!waits || (!is_shared() && opened.extend()));
+        Ok((opened.filter(of_use), ahead))
     }
 
     /// Waits for the turn on its instance, and to hear what the handler is. Its code may have run ahead meanwhile.

@@ -13,7 +13,8 @@ use crate::commands::run;
 use crate::node::Node;
 use crate::place::Place;
 use crate::processes::{self, Process};
-use crate::{Error, network, packages, stores, volumes};
+use crate::stores::Channel;
+use crate::{Error, network, packages, volumes};
 
 /// The processes of a node, in the order in which they are ended.
 const PROCESSES: [&str; 7] =
@@ -65,11 +66,11 @@ impl Status {
         let mut running = processes::all(&place);
         running.retain(|process| process.name != "shim");
         running.sort();
-        let pd = running.iter().any(|process| process.name == stores::PD);
+        let pd = running.iter().any(|process| process.name == Channel::Plain.pd());
         Self {
             server: place.api_server(),
             kubeconfig: place.kubeconfig(),
-            pd_endpoints: if pd { vec![stores::pd_endpoint(&place)] } else { Vec::new() },
+            pd_endpoints: if pd { vec![Channel::Plain.pd_endpoint(&place)] } else { Vec::new() },
             processes: running,
             contained: processes::contained(&place).len(),
             place,
@@ -124,7 +125,7 @@ impl Cluster {
         volumes::lay_out(self, 0..options.volumes)?;
         if options.stores > 0 {
             progress("PD and test stores");
-            stores::start(&self.place, options.stores)?;
+            Channel::Plain.start(&self.place, options.stores)?;
         }
         Ok(())
     }

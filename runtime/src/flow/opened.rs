@@ -7,7 +7,7 @@ use tandem_store::Store;
 use tracing::debug;
 
 use crate::engine::Engine;
-use crate::partition::{Seen, View};
+use crate::partition::{ReadSet, Seen, View};
 
 /// A view, and what it shows of a flow's record. The record's absence is part of what the flow read.
 pub(crate) struct Opened<S: Store> {
@@ -39,5 +39,12 @@ impl<S: Store> Opened<S> {
         let missing = || tandem_store::Error::Unavailable("the store gave no answer".to_owned());
         let record = seen.into_iter().next().ok_or_else(missing)?;
         Ok(Self { view, row, record })
+    }
+
+    /// Moves the view to the present. `false` if there is no way from here to there, and another one has to be opened.
+    pub(super) fn extend(&self) -> bool {
+        let mut reads = ReadSet::default();
+        reads.add(self.row.clone(), self.record.clone());
+        !self.view.is_void() && self.view.extend(&reads).is_ok()
     }
 }

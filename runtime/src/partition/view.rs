@@ -142,6 +142,11 @@ impl<S: Store> View<S> {
         self.epoch
     }
 
+    /// Whether sealed flows that it may have seen were thrown away: nothing that is read through it can be sealed.
+    pub(crate) fn is_void(&self) -> bool {
+        self.partition.lock().epoch != self.epoch
+    }
+
     /// Reads rows that will be asked for, with one batch read of the store, so that nobody has to wait for each. Nothing of
     /// it counts as read before somebody asks for it. Only the first call does something.
     pub(crate) async fn read_ahead(&self, rows: &[Bytes]) -> Result<(), Error> {

@@ -10,6 +10,7 @@ use tandem_store::memory::MemoryStore;
 use crate::far::FarStore;
 use crate::pods::{Pod, Pods};
 use crate::script::{Step, To, node};
+use crate::stage::Stage;
 
 /// What a commit takes.
 const WAY: Duration = Duration::from_millis(2);
@@ -66,6 +67,25 @@ async fn flows_of_all_pods_that_touch_the_same_two_instances_all_commit() {
     }
     assert!(turns(&pods, "granted") > 0);
     assert_eq!(turns(&pods, "unreachable"), 0);
+}
+
+// To see it fail: drop `opened` in `Flow::begin_on_view` of whoever `waits`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flows_in_a_line_run_on_the_views_that_they_came_with() {
+    let store = FarStore::new(MemoryStore::new(), WAY);
+    let stage = Stage::start(store.clone()).await;
+    let before = store.snapshots();
+    let client = async |_| {
+        for _ in 0..EACH {
+            let record = stage.run("hot", vec![Step::Add(1)]).await;
+            assert_eq!(record.outcome, Outcome::Committed);
+        }
+    };
+    join_all((0..CLIENTS).map(client)).await;
+    let (flows, taken) = (CLIENTS * EACH, store.snapshots() - before);
+    // Those who waited for very long, on a busy machine, have taken another one.
+    assert!(taken < flows + flows / 2, "{taken} snapshots for {flows} flows");
+    assert_eq!(stage.value("hot").await, i64::try_from(flows).ok());
 }
 
 // To see it fail: let `Turns::is_shared` be false for all.

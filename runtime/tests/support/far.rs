@@ -1,5 +1,7 @@
 //! A store that is far away: a commit takes a while, and others commit meanwhile.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tandem_model::ids::Timestamp;
@@ -10,12 +12,18 @@ use tandem_store::{Commit, CommitResult, Error, Store};
 pub(crate) struct FarStore<S> {
     store: S,
     way: Duration,
+    snapshots: Arc<AtomicUsize>,
 }
 
 impl<S: Store> FarStore<S> {
     /// With this much time before each commit arrives.
     pub(crate) fn new(store: S, way: Duration) -> Self {
-        Self { store, way }
+        Self { store, way, snapshots: Arc::default() }
+    }
+
+    /// How many snapshots were taken so far.
+    pub(crate) fn snapshots(&self) -> usize {
+        self.snapshots.load(Ordering::Relaxed)
     }
 }
 
@@ -23,6 +31,7 @@ impl<S: Store> Store for FarStore<S> {
     type Snapshot = S::Snapshot;
 
     async fn snapshot(&self) -> Result<Self::Snapshot, Error> {
+        self.snapshots.fetch_add(1, Ordering::Relaxed);
         self.store.snapshot().await
     }
 

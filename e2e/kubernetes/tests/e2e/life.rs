@@ -13,7 +13,7 @@ use crate::site::{self, Keeps, START_WITHIN};
 fn what_is_deleted_and_applied_again_finds_its_state() -> anyhow::Result<()> {
     test("again", &[], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::Volume)?;
+        site::orders(namespace, &Keeps::Volume)?;
         load::begin(namespace, 300)?.finish()?;
         let read = || stock(namespace);
         let before = eventually("stock", START_WITHIN, read)?;
@@ -23,7 +23,7 @@ fn what_is_deleted_and_applied_again_finds_its_state() -> anyhow::Result<()> {
             ensure!(left.is_empty(), "{left}");
             Ok(())
         })?;
-        site::orders(namespace, Keeps::Volume)?;
+        site::orders(namespace, &Keeps::Volume)?;
         let after = eventually("stock", START_WITHIN, read)?;
         ensure!(!before.is_empty(), "nothing was stored");
         for (sku, shelf) in &before {
@@ -49,7 +49,7 @@ fn stock(namespace: &Namespace) -> anyhow::Result<BTreeMap<String, (Value, Value
 fn upgrade_and_uninstall_of_the_operator_leave_what_runs_alone() -> anyhow::Result<()> {
     test("uninstall", &[], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::Pod)?;
+        site::orders(namespace, &Keeps::Pod)?;
         let pods = || namespace.kubectl(&["get", "pods", "--output", "jsonpath={.items[*].metadata.uid}"]);
         let before = pods()?;
         site::install_with(site::NAMESPACE, &["logFilter=debug"])?;
@@ -86,7 +86,7 @@ fn an_operator_of_one_namespace_has_rights_there_alone() -> anyhow::Result<()> {
                 None,
             )?;
             ensure!(rights.is_empty(), "it has rights on the whole cluster: {rights}");
-            site::orders(namespace, Keeps::Pod)?;
+            site::orders(namespace, &Keeps::Pod)?;
             load::begin(namespace, 300)?.finish()
         });
         site::helm(&["uninstall", "tandem", "--namespace", site::NAMESPACE, "--wait"])?;

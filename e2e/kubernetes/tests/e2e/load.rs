@@ -1,6 +1,8 @@
 //! Orders through the Service, from thousands of real purchases, and every invariant on the stored state afterwards: the
 //! program of `make demo`, pointed at a cluster.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,8 @@ const ADMIN: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: orders-admi
                      ports: [{port: 9090, targetPort: admin}]\n";
 /// How long all orders may take.
 const ENDS_WITHIN: Duration = Duration::from_mins(5);
+/// How long one request may take.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 /// Clients that send at the same time; they share two processors with the cluster.
 const CONNECTIONS: &str = "8";
 
@@ -49,6 +53,29 @@ pub(crate) fn address(namespace: &Namespace, service: &str) -> anyhow::Result<St
         let service = namespace.get(&["service", service])?;
         service["spec"]["clusterIP"].as_str().map(str::to_owned).context("it has no address")
     })
+}
+
+/// Sends one empty request, and returns the status of its answer.
+pub(crate) fn post(address: &str, path: &str) -> anyhow::Result<u16> {
+    exchange(address, path).map(|(status, _)| status)
+}
+
+/// The same, for the body of an answer that says that it is done.
+pub(crate) fn post_for_text(address: &str, path: &str) -> anyhow::Result<String> {
+    let (status, body) = exchange(address, path)?;
+    ensure!(status == 200, "HTTP status {status}: {body}");
+    Ok(body)
+}
+
+fn exchange(address: &str, path: &str) -> anyhow::Result<(u16, String)> {
+    let mut stream = TcpStream::connect((address, 80))?;
+    stream.set_read_timeout(Some(ANSWERS_WITHIN))?;
+    write!(stream, "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let (head, body) = text.split_once("\r\n\r\n").context("not an answer of HTTP")?;
+    let status = head.split(' ').nth(1).context("no status")?;
+    Ok((status.parse()?, body.to_owned()))
 }
 
 impl Load {

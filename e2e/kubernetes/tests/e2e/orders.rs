@@ -1,18 +1,24 @@
 //! The orders application from `helm install` on, and what may happen to it under load.
 
-use anyhow::ensure;
+use std::path::Path;
+use std::time::Duration;
 
-use crate::kube::test;
+use anyhow::ensure;
+use tandem_e2e_kubernetes::stores::{Certificates, Channel};
+
+use crate::kube::{eventually, test};
 use crate::load::{self, FEW};
 use crate::site::{self, Keeps, RUNTIME_PODS, START_WITHIN};
 
+/// Longer than a commit tries by itself.
+const STORE_IS_GONE: Duration = Duration::from_secs(5);
 const RESTRICTED: &str = "pod-security.kubernetes.io/enforce=restricted";
 
 #[test]
 fn orders_through_the_service_keep_every_invariant() -> anyhow::Result<()> {
     test("orders", &[RESTRICTED], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::Pod)?;
+        site::orders(namespace, &Keeps::Pod)?;
         load::begin(namespace, 2_000)?.finish()?;
         Ok(())
     })
@@ -22,7 +28,7 @@ fn orders_through_the_service_keep_every_invariant() -> anyhow::Result<()> {
 fn state_in_a_volume_outlives_the_pod_that_wrote_it_under_load() -> anyhow::Result<()> {
     test("volume", &[RESTRICTED], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::Volume)?;
+        site::orders(namespace, &Keeps::Volume)?;
         let mut load = load::begin(namespace, 2_000)?;
         load.await_fifths(2)?;
         namespace.kubectl(&["delete", "pod", "orders-0", "--grace-period=0", "--force"])?;
@@ -36,7 +42,7 @@ fn state_in_a_volume_outlives_the_pod_that_wrote_it_under_load() -> anyhow::Resu
 fn runtimes_scale_from_one_to_three_and_back_under_load() -> anyhow::Result<()> {
     test("scale", &[RESTRICTED], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::Tikv(1))?;
+        site::orders(namespace, &Keeps::Tikv(1))?;
         let mut load = load::begin(namespace, FEW)?;
         load.await_fifths(1)?;
         namespace.kubectl(&["scale", "functionruntime/orders", "--replicas=3"])?;
@@ -53,7 +59,7 @@ fn runtimes_scale_from_one_to_three_and_back_under_load() -> anyhow::Result<()> 
 fn killed_pods_of_runtime_functions_and_operator_lose_nothing() -> anyhow::Result<()> {
     test("kill", &[RESTRICTED], |namespace| {
         site::operator()?;
-        site::orders(namespace, Keeps::Tikv(2))?;
+        site::orders(namespace, &Keeps::Tikv(2))?;
         let mut load = load::begin(namespace, FEW)?;
         load.await_fifths(1)?;
         namespace.kubectl(&["delete", "pod", "orders-0", "--grace-period=0", "--force"])?;
@@ -68,5 +74,60 @@ fn killed_pods_of_runtime_functions_and_operator_lose_nothing() -> anyhow::Resul
         operator.kubectl(&["delete", "pod", &pods[0], "--grace-period=0", "--force"])?;
         load.finish()?;
         site::await_orders(namespace)
+    })
+}
+
+/// The store comes back with what it has acknowledged; requests wait for it, or are answered that they did not happen.
+#[test]
+fn a_store_that_is_killed_under_load_takes_nothing_with_it() -> anyhow::Result<()> {
+    let Some(node) = site::own_node()? else {
+        println!("skipped: the stores of another cluster are not ours to kill");
+        return Ok(());
+    };
+    let stores: u8 = std::env::var("TANDEM_E2E_STORES")?.parse()?;
+    test("store", &[RESTRICTED], |namespace| {
+        site::operator()?;
+        site::orders(namespace, &Keeps::Tikv(2))?;
+        let mut load = load::begin(namespace, FEW)?;
+        load.await_fifths(1)?;
+        Channel::Plain.kill(&node.place, 1)?;
+        std::thread::sleep(STORE_IS_GONE);
+        Channel::Plain.restart(&node.place, 1, stores)?;
+        load.finish()?;
+        site::await_orders(namespace)
+    })
+}
+
+/// Certificates are in a Secret; without it the runtime says what is missing.
+#[test]
+fn state_goes_to_stores_over_tls() -> anyhow::Result<()> {
+    const SECRET: &str = "stores";
+    let Some(node) = site::own_node()? else {
+        println!("skipped: this test starts stores beside the node");
+        return Ok(());
+    };
+    test("tls", &[RESTRICTED], |namespace| {
+        site::operator()?;
+        Channel::Tls.start(&node.place, 1)?;
+        site::apply_orders(namespace, &Keeps::TikvOverTls(Channel::Tls.pd_endpoint(&node.place), SECRET))?;
+        eventually("word of the Secret", START_WITHIN, || {
+            let (status, reason, message) = namespace.condition("functionruntime/orders", "Ready")?;
+            ensure!(status == "False" && message.contains(SECRET), "{status}, {reason}: {message}");
+            Ok(())
+        })?;
+        let files = Certificates::of(&node.place);
+        let file = |name: &str, path: &Path| format!("--from-file={name}={}", path.display());
+        namespace.kubectl(&[
+            "create",
+            "secret",
+            "generic",
+            SECRET,
+            &file("ca.crt", &files.authority),
+            &file("tls.crt", &files.certificate),
+            &file("tls.key", &files.key),
+        ])?;
+        site::await_orders(namespace)?;
+        load::begin(namespace, 300)?.finish()?;
+        Ok(())
     })
 }

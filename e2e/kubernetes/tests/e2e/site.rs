@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::Context;
+use tandem_e2e_kubernetes::Cluster;
 
 use crate::kube::{Namespace, output, program};
 
@@ -26,13 +27,21 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// The node that `make e2e` has brought up; `None` on the cluster of somebody else, whose stores are not ours to touch.
+pub(crate) fn own_node() -> anyhow::Result<Option<Cluster>> {
+    match std::env::var("TANDEM_E2E_OURS") {
+        Ok(name) if !name.is_empty() => Ok(Some(Cluster::find(&name)?)),
+        _ => Ok(None),
+    }
+}
+
 /// Prefix and tag of all images.
 fn images() -> (String, String) {
     let variable = |name: &str, usual: &str| std::env::var(name).unwrap_or_else(|_| usual.to_owned());
     (variable("TANDEM_E2E_REGISTRY", "localhost"), variable("TANDEM_E2E_TAG", "dev"))
 }
 
-/// The name of an image: `operator`, `runtime` or `orders`.
+/// The name of an image: `operator`, `runtime`, `orders` or `fickle`.
 pub(crate) fn image(name: &str) -> String {
     let (registry, tag) = images();
     format!("{registry}/tandem-{name}:{tag}")
@@ -80,7 +89,7 @@ pub(crate) fn operator() -> anyhow::Result<()> {
 }
 
 /// What keeps the state of an application.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Keeps {
     /// The pod itself.
     Pod,
@@ -88,6 +97,8 @@ pub(crate) enum Keeps {
     Volume,
     /// A TiKV, or what speaks its protocol, with so many runtimes on it.
     Tikv(u8),
+    /// The same with certificates on both sides: where PD listens, and the Secret with the files.
+    TikvOverTls(String, &'static str),
 }
 
 /// Where PD listens for pods, if there is one.
@@ -96,27 +107,31 @@ pub(crate) fn pd_endpoints() -> Option<String> {
 }
 
 /// Applies the orders application as its files say, except for the store of its runtime, and waits until all of it is ready.
-pub(crate) fn orders(namespace: &Namespace, keeps: Keeps) -> anyhow::Result<()> {
+pub(crate) fn orders(namespace: &Namespace, keeps: &Keeps) -> anyhow::Result<()> {
     apply_orders(namespace, keeps)?;
     await_orders(namespace)
 }
 
 /// The manifest of the runtime.
-pub(crate) fn runtime(namespace: &Namespace, keeps: Keeps) -> anyhow::Result<String> {
+pub(crate) fn runtime(namespace: &Namespace, keeps: &Keeps) -> anyhow::Result<String> {
+    // The stores of the harness are cut behind this prefix.
+    let prefix = format!("e2e/{}", namespace.name);
     let spec = match keeps {
         Keeps::Pod => "store: {embedded: {}}".to_owned(),
         Keeps::Volume => "store: {embedded: {volume: {size: 1Gi}}}".to_owned(),
         Keeps::Tikv(replicas) => {
             let endpoints = pd_endpoints().context("there is no TiKV: set TANDEM_PD_ENDPOINTS")?;
-            // The stores of the harness are cut behind this prefix.
-            let prefix = format!("e2e/{}", namespace.name);
             format!("replicas: {replicas}\n  store: {{tikv: {{endpoints: [\"{endpoints}\"], prefix: \"{prefix}\"}}}}")
+        }
+        Keeps::TikvOverTls(endpoint, secret) => {
+            let tls = format!("tlsSecretName: {secret}");
+            format!("replicas: 2\n  store: {{tikv: {{endpoints: [\"{endpoint}\"], prefix: \"{prefix}\", {tls}}}}}")
         }
     };
     Ok(format!("apiVersion: tandem.dev/v1alpha1\nkind: FunctionRuntime\nmetadata: {{name: orders}}\nspec:\n  {spec}\n"))
 }
 
-pub(crate) fn apply_orders(namespace: &Namespace, keeps: Keeps) -> anyhow::Result<()> {
+pub(crate) fn apply_orders(namespace: &Namespace, keeps: &Keeps) -> anyhow::Result<()> {
     namespace.apply(&runtime(namespace, keeps)?)?;
     for file in ["egress.yaml", "functions.yaml", "routes.yaml"] {
         let text = std::fs::read_to_string(root().join("examples/orders/resources").join(file))?;
