@@ -1,6 +1,6 @@
 # The commands of this repository. `make help` lists them.
 
-.PHONY: help demo test charts e2e cluster cluster-down soak faults tikv tikv-down lint fmt bench bench-tikv instructions docs generate
+.PHONY: help demo test charts e2e cluster cluster-down soak faults tikv tikv-down lint fmt bench bench-operator bench-tikv instructions docs generate
 .DEFAULT_GOAL := help
 
 help: ## Lists the commands.
@@ -71,6 +71,12 @@ bench-tikv: ## Measures Tandem on three test stores beside bare tikv-client (15 
 	@cargo build --release -p tandem-bench
 	@target/release/tandem-bench t1 t2 t3 --json docs/benchmarks-tikv.json
 	@$(BENCH_PAGE)
+
+RESOURCES ?= 1000
+
+bench-operator: ## Measures the operator over a real API server beside a script (5 minutes; needs Go the first time). RESOURCES=10000: more of everything.
+	@cargo build --release -p tandem-operator -p tandem-bench-operator
+	@target/release/tandem-bench-operator --resources $(RESOURCES) --json docs/benchmarks-operator.json --page docs
 
 instructions: ## Counts the instructions of hot code under Valgrind; fails where they grew. UPDATE=1 accepts what there is.
 	@tools=$$(./ci/tools.sh instructions) && PATH="$$tools$$PATH" && cargo run --quiet -p tandem-instructions -- $(if $(UPDATE),--update)

@@ -1,29 +1,33 @@
 //! What every reconcile needs: the world, the queue, the writer, the settings.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tandem_crds::resources::Kind;
-use tandem_crds::resources::status::RevisionStatus;
+use tandem_crds::resources::status::{RevisionState, RevisionStatus};
+use tokio::time::Instant;
 
 use crate::child::{Child, ChildKind};
 use crate::graph::Graph;
-use crate::key::{Key, ObjectKey};
+use crate::key::{Key, ObjectKey, Text};
 use crate::kubeapi::{Error, Writer};
 use crate::metrics::Metrics;
 use crate::pods::Link;
 use crate::queue::Queue;
+use crate::world::cache::Change;
 use crate::world::children::owner_of;
 use crate::world::{Shared, World};
 
 /// Shortest pause before a namespace is compiled again: changes that come together are compiled together.
 const DEBOUNCE_MIN: Duration = Duration::from_millis(20);
 /// Longest pause.
-const DEBOUNCE_MAX: Duration = Duration::from_secs(1);
-/// A namespace may take this part of one processor: one over it.
+const DEBOUNCE_MAX: Duration = Duration::from_secs(4);
+/// All namespaces together may take this part of one processor: one over it.
 const DEBOUNCE_COSTS: u32 = 3;
+/// How long a status that tells of progress alone is held back: what comes next often overtakes it.
+const PROGRESS_PAUSE: Duration = Duration::from_secs(3);
 
 /// What the operator was started with.
 #[derive(Clone, Debug)]
@@ -55,6 +59,10 @@ pub struct Context {
     pub clock: Clock,
     /// The rollout of each function, as it was written last.
     pub rollouts: Shared<HashMap<ObjectKey, Vec<RevisionStatus>>>,
+    /// Namespaces that are to be compiled.
+    pub dirty: Shared<HashSet<Text>>,
+    /// Progress that is not written yet, and since when.
+    pub progress: Shared<HashMap<ObjectKey, Instant>>,
 }
 
 impl Context {
@@ -69,19 +77,47 @@ impl Context {
             metrics: Metrics::default(),
             clock,
             rollouts: Shared::default(),
+            dirty: Shared::default(),
+            progress: Shared::default(),
         }
     }
 
-    /// Compiles a namespace soon: together with what else changes meanwhile.
+    /// Compiles a namespace soon: together with what else changes meanwhile. Where many change at a time, each waits longer.
     pub fn touch_graph(&self, namespace: &str) {
         let cost = self.world.graphs.lock().get(namespace).map(|graph| graph.cost).unwrap_or_default();
-        let pause = (cost * DEBOUNCE_COSTS).clamp(DEBOUNCE_MIN, DEBOUNCE_MAX);
+        let waiting = {
+            let mut dirty = self.dirty.lock();
+            dirty.insert(namespace.into());
+            u32::try_from(dirty.len()).unwrap_or(u32::MAX)
+        };
+        let pause = cost.saturating_mul(DEBOUNCE_COSTS.saturating_mul(waiting)).clamp(DEBOUNCE_MIN, DEBOUNCE_MAX);
         self.queue.add_after(Key::Graph(namespace.into()), pause);
     }
 
-    /// Whether the pods of the runtime have not been asked yet, and a status says already how a resource was: this process has
-    /// begun a moment ago, and knows less than the one before did.
+    /// One of our resources is another one: a new spec is compiled first, and that wakes up whom it concerns. What is on its way
+    /// out is not compiled.
+    pub fn changed(&self, key: ObjectKey, change: Change, is_leaving: bool) {
+        if change == Change::Spec {
+            self.touch_graph(&key.namespace);
+        }
+        if change == Change::Status || change == Change::Spec && is_leaving {
+            self.queue.add(Key::Object(key));
+        }
+    }
+
+    /// How long a status may wait that tells of progress alone; nothing once it has waited.
+    pub fn postpone(&self, key: &ObjectKey) -> Option<Duration> {
+        let since = *self.progress.lock().entry(key.clone()).or_insert_with(Instant::now);
+        PROGRESS_PAUSE.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
+    }
+
+    /// Whether nothing can be said about a resource yet: its last edit is not compiled, and it will be woken up when it is. Or
+    /// the pods of the runtime have not been asked yet, and a status says already how the resource was: this process has begun a
+    /// moment ago, and knows less than the one before did.
     pub fn is_too_early(&self, key: &ObjectKey, graph: &Graph, generation: Option<i64>) -> bool {
+        if !graph.has_seen(key.kind, &key.name, generation) {
+            return true;
+        }
         if graph.runtime.is_none() || self.world.reports.lock().contains_key(&key.namespace) {
             return false;
         }
@@ -112,6 +148,18 @@ impl Context {
         let held = self.world.functions.get(&key.namespace, &key.name);
         let status = held.and_then(|held| held.good()?.status.clone());
         status.map(|status| status.revisions).unwrap_or_default()
+    }
+
+    /// Remembers the revisions of a function as they were written. Of most functions there is one, of which the status says
+    /// enough; and if somebody clears that, it comes out the same.
+    pub fn remember_rollout(&self, key: &ObjectKey, revisions: Vec<RevisionStatus>) {
+        let is_settled = matches!(revisions.as_slice(), [one] if one.state == RevisionState::Active);
+        let mut rollouts = self.rollouts.lock();
+        if is_settled {
+            rollouts.remove(key);
+        } else {
+            rollouts.insert(key.clone(), revisions);
+        }
     }
 
     /// Applies what has changed of `children`; then removes what is no longer wanted, except for `kept`.
@@ -189,6 +237,7 @@ impl Context {
         known: Option<&S>,
         status: &S,
     ) -> Result<bool, Error> {
+        self.progress.lock().remove(key);
         if known == Some(status) {
             return Ok(false);
         }
@@ -200,12 +249,17 @@ impl Context {
             Err(Error::Gone { .. }) => return Ok(false),
             Err(error) => return Err(error),
         };
-        match key.kind {
+        let is_leaving = answer.metadata.deletion_timestamp.is_some();
+        let change = match key.kind {
             Kind::Runtime => self.world.runtimes.put(answer),
             Kind::Function => self.world.functions.put(answer),
             Kind::Route => self.world.routes.put(answer),
             Kind::Egress => self.world.egresses.put(answer),
         };
+        // The answer may hold an edit that the watch has not told of, and which it will then tell nothing new about.
+        if change == Change::Spec {
+            self.changed(key.clone(), change, is_leaving);
+        }
         Ok(true)
     }
 }

@@ -18,7 +18,7 @@ use crate::queue::Outcome;
 use crate::{egresses, functions, graph, pods, routes, runtimes};
 
 /// Reconciles at one time. Most of their time they wait for the API server.
-pub const CONCURRENCY: usize = 16;
+pub const CONCURRENCY: usize = 32;
 
 /// Works until `shutdown`. A reconcile that runs then is finished first.
 pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {

@@ -26,6 +26,7 @@ pub mod validate;
 pub async fn reconcile(context: &Context, key: &ObjectKey) -> Result<Outcome, Error> {
     let Some(held) = context.world.functions.get(&key.namespace, &key.name) else {
         context.rollouts.lock().remove(key);
+        context.progress.lock().remove(key);
         return Ok(Outcome::Done);
     };
     let Some(graph) = context.world.graph(&key.namespace) else {
@@ -62,16 +63,22 @@ pub async fn reconcile(context: &Context, key: &ObjectKey) -> Result<Outcome, Er
         return applied.map(|()| Outcome::Done);
     }
     let status = status::status(&observed, previous, now);
+    let rollout = graph.accepted.functions.get(&key.name).and_then(|spec| spec.rollout.as_ref());
+    let next = rollout::next_look(&revisions, rollout, now).unwrap_or_else(resync::pause);
+    if applied.is_ok()
+        && previous.is_some_and(|previous| previous != &status && status::is_mere_progress(previous, &status))
+        && let Some(left) = context.postpone(key)
+    {
+        return Ok(Outcome::After(left.min(next)));
+    }
     if context.write_status(key, held.uid(), previous, &status).await? {
         crate::events::transition(context, key, held.uid(), conditions, &status.conditions).await;
     }
     // Only what is written counts: after a restart the same bundle comes out.
-    if revisions != known {
+    if !rollout::is_placed_alike(&revisions, &known) {
         context.touch_graph(&key.namespace);
     }
-    let rollout = graph.accepted.functions.get(&key.name).and_then(|spec| spec.rollout.as_ref());
-    let next = rollout::next_look(&revisions, rollout, now).unwrap_or_else(resync::pause);
-    context.rollouts.lock().insert(key.clone(), revisions);
+    context.remember_rollout(key, revisions);
     applied?;
     Ok(Outcome::After(next))
 }

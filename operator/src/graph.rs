@@ -38,6 +38,25 @@ pub struct Accepted {
     pub egresses: BTreeMap<Text, Arc<FunctionEgressSpec>>,
 }
 
+impl Accepted {
+    /// Takes every spec that is the same in `other` from there, so that it is in memory once, and found to be the same at once.
+    pub fn share(&mut self, other: &Self) {
+        fn share_all<S: PartialEq>(specs: &mut BTreeMap<Text, Arc<S>>, others: &BTreeMap<Text, Arc<S>>) {
+            for (name, spec) in specs.iter_mut() {
+                if let Some(same) = others.get(name).filter(|other| other == &spec) {
+                    *spec = Arc::clone(same);
+                }
+            }
+        }
+        if self.runtime == other.runtime {
+            self.runtime.clone_from(&other.runtime);
+        }
+        share_all(&mut self.functions, &other.functions);
+        share_all(&mut self.routes, &other.routes);
+        share_all(&mut self.egresses, &other.egresses);
+    }
+}
+
 /// What the resources of a namespace come to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
@@ -51,11 +70,18 @@ pub struct Graph {
     pub outdated: Arc<BTreeSet<Name>>,
     /// What the pods of the runtime are told. Nothing without a runtime.
     pub bundle: Option<Arc<Packed>>,
+    /// The generation of each resource that was compiled. Of an edit that is not among them nothing can be said yet.
+    pub generations: Arc<BTreeMap<Name, i64>>,
     /// How long the last compilation took: the next one waits longer where it takes long.
     pub cost: Duration,
 }
 
 impl Graph {
+    /// Whether the resource was compiled as it is in that generation.
+    pub fn has_seen(&self, kind: Kind, name: &Text, generation: Option<i64>) -> bool {
+        self.generations.get(&(kind, name.clone())).copied() == generation
+    }
+
     /// What is wrong with one resource, warnings left out.
     pub fn errors(&self, kind: Kind, name: &str) -> Vec<&Problem> {
         let problems = self.problems.get(&(kind, Text::from(name)));

@@ -1,6 +1,6 @@
 //! The pods of a runtime, as the operator talks to them: they are told their topology, and say how they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use tracing::{debug, info};
 
 use crate::context::Context;
 use crate::functions::revision;
-use crate::graph::Graph;
+use crate::graph::reconcile::changed;
+use crate::graph::{Graph, Name};
 use crate::key::{Key, ObjectKey, Text};
 use crate::queue::Outcome;
 use crate::world::PodView;
@@ -148,49 +149,74 @@ pub async fn reconcile(context: &Context, namespace: &Text) -> Outcome {
     let before = context.world.reports.lock().get(namespace).cloned().unwrap_or_default();
     let asked = pods.iter().filter(|pod| !pod.is_deleting).filter_map(|pod| Some((pod, pod.address.clone()?)));
     let answers = join_all(asked.map(|(pod, address)| visit(context, pod, address, &graph))).await;
-    let reports = Reports { pods: answers.into_iter().flatten().collect() };
-    let is_first = context.world.reports.lock().insert(namespace.clone(), reports.clone()).is_none();
-    let has_moved = note_served(context, namespace, &graph, &reports, &pods);
-    if is_first || has_moved {
+    let reports = Arc::new(Reports { pods: answers.into_iter().flatten().collect() });
+    let is_first = context.world.reports.lock().insert(namespace.clone(), Arc::clone(&reports)).is_none();
+    let moved = note_served(context, namespace, &graph, &reports, &pods);
+    if let (false, Some(moved)) = (is_first, moved) {
+        let mut names = moved;
+        if reports != before {
+            names.extend(touched(&before, &reports).into_iter().map(|name| (Kind::Function, name.into())));
+            names.insert((Kind::Runtime, key.name.clone()));
+        }
+        for (kind, name) in names {
+            context.queue.add(Key::Object(ObjectKey::new(kind, namespace.clone(), name)));
+        }
+    } else {
         for object in context.world.objects(namespace) {
             context.queue.add(Key::Object(object));
         }
-    } else if reports != before {
-        for function in touched(&before, &reports) {
-            context.queue.add(Key::Object(ObjectKey::new(Kind::Function, namespace.clone(), function)));
-        }
-        context.queue.add(Key::Object(key));
     }
     next_visit(context, &graph, namespace, &reports, &pods)
 }
 
-/// Remembers what ready pods serve. Returns whether that is something else than before.
-fn note_served(context: &Context, namespace: &Text, graph: &Graph, reports: &Reports, pods: &[PodView]) -> bool {
+/// Remembers what ready pods serve. Returns the resources for which that is something else than before; nothing if it may be so
+/// for all.
+fn note_served(
+    context: &Context,
+    namespace: &Text,
+    graph: &Graph,
+    reports: &Reports,
+    pods: &[PodView],
+) -> Option<BTreeSet<Name>> {
     let mut served = context.world.served.lock();
     let ready: Vec<_> = pods.iter().filter(|pod| pod.is_ready && !pod.is_deleting).collect();
     let said: Vec<_> = ready.iter().filter_map(|pod| reports.revision(&pod.name)).collect();
     if said.is_empty() {
-        return served.remove(namespace).is_some();
+        return served.remove(namespace).is_none().then(BTreeSet::new);
     }
     let is_last = graph.bundle.as_ref().is_some_and(|packed| said.contains(&packed.revision.as_str()));
-    if !is_last || served.get(namespace) == Some(&graph.accepted) {
-        return false;
+    if !is_last {
+        return Some(BTreeSet::new());
     }
-    served.insert(namespace.clone(), Arc::clone(&graph.accepted));
-    true
+    let before = served.insert(namespace.clone(), Arc::clone(&graph.accepted))?;
+    drop(served);
+    let after = &graph.accepted;
+    if Arc::ptr_eq(&before, after) {
+        return Some(BTreeSet::new());
+    }
+    if before.runtime != after.runtime {
+        return None;
+    }
+    // Of a function it counts only whether they know it.
+    let functions = changed(&before.functions, &after.functions)
+        .filter(|name| before.functions.contains_key(name) != after.functions.contains_key(name))
+        .map(|name| (Kind::Function, name));
+    let routes = changed(&before.routes, &after.routes).map(|name| (Kind::Route, name));
+    let egresses = changed(&before.egresses, &after.egresses).map(|name| (Kind::Egress, name));
+    Some(functions.chain(routes).chain(egresses).collect())
 }
 
 /// Functions about which something else is said now, counters included.
-fn touched(before: &Reports, after: &Reports) -> std::collections::BTreeSet<String> {
-    let of = |reports: &Reports| -> Vec<(Text, FunctionReport)> {
+fn touched(before: &Reports, after: &Reports) -> BTreeSet<String> {
+    fn by_name(reports: &Reports) -> BTreeMap<(&str, &str), &FunctionReport> {
         let all = reports.pods.iter();
-        all.flat_map(|(pod, report)| report.functions.iter().map(move |f| (pod.clone(), f.clone()))).collect()
-    };
-    let (before, after) = (of(before), of(after));
-    let changed = |from: &[(Text, FunctionReport)], to: &[(Text, FunctionReport)]| -> Vec<String> {
-        from.iter().filter(|one| !to.contains(one)).map(|(_, function)| function.name.clone()).collect()
-    };
-    changed(&before, &after).into_iter().chain(changed(&after, &before)).collect()
+        all.flat_map(|(pod, report)| report.functions.iter().map(move |one| ((&**pod, one.name.as_str()), one)))
+            .collect()
+    }
+    let (before, after) = (by_name(before), by_name(after));
+    let names = before.keys().chain(after.keys());
+    let moved = names.filter(|name| before.get(*name) != after.get(*name)).map(|(_, function)| (*function).to_owned());
+    moved.collect()
 }
 
 /// Tells one pod its topology if it serves another one, and asks how it is.
@@ -225,15 +251,16 @@ fn next_visit(context: &Context, graph: &Graph, namespace: &Text, reports: &Repo
         return Outcome::Done;
     }
     let is_behind = pods.iter().any(|pod| reports.revision(&pod.name) != Some(packed.revision.as_str()));
-    let is_rolling = graph.accepted.functions.keys().any(|name| {
-        let key = ObjectKey::new(Kind::Function, namespace.clone(), name.clone());
-        context.revisions(&key).iter().any(|one| revision::is_moving(one.state)) || waits_for_workers(reports, name)
-    });
+    let is_rolling = waits_for_workers(reports)
+        || graph.accepted.functions.keys().any(|name| {
+            let key = ObjectKey::new(Kind::Function, namespace.clone(), name.clone());
+            context.revisions(&key).iter().any(|one| revision::is_moving(one.state))
+        });
     Outcome::After(if is_behind || is_rolling { PERIOD_MOVING } else { PERIOD_QUIET })
 }
 
-fn waits_for_workers(reports: &Reports, function: &str) -> bool {
-    let known = reports.pods.values().flat_map(|report| &report.functions).filter(|known| known.name == function);
+fn waits_for_workers(reports: &Reports) -> bool {
+    let known = reports.pods.values().flat_map(|report| &report.functions);
     known.flat_map(|known| &known.revisions).any(|revision| revision.workers_ready == 0)
 }
 

@@ -25,8 +25,10 @@ use crate::world::cache::{Change, place};
 
 /// How often it is looked whether the cluster knows an optional kind by now.
 const DISCOVERY_PERIOD: Duration = Duration::from_secs(30);
-/// Objects in one page of a list.
-const PAGE_SIZE: u32 = 500;
+/// Objects in one page of a list. All of a page is in memory at a time, many times as large as what is kept of it.
+const PAGE_SIZE: u32 = 50;
+/// The same where only metadata comes.
+const PAGE_SIZE_METADATA: u32 = 250;
 
 /// What is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -154,6 +156,7 @@ fn events(context: &Context, watch: &Watch) -> Events {
     let api = |resource| -> Api<DynamicObject> { scoped(client.clone(), watch, &resource) };
     let all = Config::default().page_size(PAGE_SIZE);
     let managed = all.clone().labels(&managed_selector());
+    let managed_metadata = managed.clone().page_size(PAGE_SIZE_METADATA);
     match watch.subject {
         Subject::Ours(kind) => watcher(api(resource_of(kind)), all).default_backoff().boxed(),
         Subject::Child(kind) if kind.watched() == Watched::Status => {
@@ -161,7 +164,7 @@ fn events(context: &Context, watch: &Watch) -> Events {
         }
         Subject::Child(kind) => {
             let metadata: Api<PartialObjectMeta<DynamicObject>> = scoped(client.clone(), watch, &kind.resource());
-            let events = watcher(metadata, managed).default_backoff();
+            let events = watcher(metadata, managed_metadata).default_backoff();
             events.map_ok(bare).boxed()
         }
         Subject::Pods => {
@@ -249,13 +252,14 @@ pub fn put(context: &Context, subject: Subject, object: DynamicObject) {
     match subject {
         Subject::Ours(kind) => {
             let (namespace, name) = place(&object);
+            let is_leaving = object.metadata.deletion_timestamp.is_some();
             let change = match kind {
                 Kind::Runtime => context.world.runtimes.put(object),
                 Kind::Function => context.world.functions.put(object),
                 Kind::Route => context.world.routes.put(object),
                 Kind::Egress => context.world.egresses.put(object),
             };
-            changed(context, kind, namespace, name, change);
+            context.changed(ObjectKey::new(kind, namespace, name), change, is_leaving);
         }
         Subject::Child(kind) => {
             if let Some(owner) = context.world.children.put(kind, &object) {
@@ -267,15 +271,6 @@ pub fn put(context: &Context, subject: Subject, object: DynamicObject) {
                 pod_changed(context, owner);
             }
         }
-    }
-}
-
-fn changed(context: &Context, kind: Kind, namespace: Text, name: Text, change: Change) {
-    if change == Change::Spec {
-        context.touch_graph(&namespace);
-    }
-    if change != Change::Nothing {
-        context.queue.add(Key::Object(ObjectKey::new(kind, namespace, name)));
     }
 }
 
@@ -311,7 +306,7 @@ fn remove_ours(context: &Context, kind: Kind, namespace: Text, name: Text) {
         Kind::Route => context.world.routes.remove(&namespace, &name),
         Kind::Egress => context.world.egresses.remove(&namespace, &name),
     }
-    changed(context, kind, namespace, name, Change::Spec);
+    context.changed(ObjectKey::new(kind, namespace, name), Change::Spec, true);
 }
 
 /// Forgets what a new list does not have any more.

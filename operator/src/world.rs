@@ -38,7 +38,7 @@ pub struct World {
     /// The graph of each namespace, as it was compiled last.
     pub graphs: Shared<BTreeMap<Text, Graph>>,
     /// What the pods of the runtime of each namespace said last.
-    pub reports: Shared<BTreeMap<Text, Reports>>,
+    pub reports: Shared<BTreeMap<Text, Arc<Reports>>>,
     /// What ready pods of the runtime of each namespace are known to serve.
     pub served: Shared<BTreeMap<Text, Arc<Accepted>>>,
     /// The optional kinds that the cluster knows.
@@ -85,7 +85,9 @@ impl World {
         select: impl for<'x> Fn(&'x Accepted) -> Option<&'x Arc<T>>,
     ) -> bool {
         let wanted = select(&graph.accepted);
-        wanted.is_some() && self.served.lock().get(namespace).is_some_and(|served| select(served) == wanted)
+        let Some(wanted) = wanted else { return false };
+        let served = self.served.lock().get(namespace).cloned();
+        served.is_some_and(|served| select(&served).is_some_and(|spec| Arc::ptr_eq(spec, wanted) || spec == wanted))
     }
 
     /// Whether pods of the runtime know a function. How many workers it has is none of their business.

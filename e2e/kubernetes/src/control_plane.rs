@@ -11,8 +11,8 @@
 //! ```
 
 use std::fs;
-use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Once;
@@ -26,6 +26,8 @@ use crate::{Error, servers};
 
 /// How long the API server may take to be ready.
 const READY_WITHIN: Duration = Duration::from_mins(2);
+/// How long etcd may take to answer.
+const ETCD_WITHIN: Duration = Duration::from_secs(20);
 /// Kills what is left when the pipe from us ends, and removes the directory.
 const GUARD: &str = "trap '' INT TERM; read -r line; directory=$1; shift; kill -9 \"$@\" 2>/dev/null; \
                      for again in 1 2 3 4 5 6 7 8 9; do rm -rf \"$directory\" && break; sleep 0.2; done";
@@ -33,6 +35,9 @@ const GUARD: &str = "trap '' INT TERM; read -r line; directory=$1; shift; kill -
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
 /// Addresses of Services, which nobody can reach here.
 const SERVICES: &str = "10.0.0.0/16";
+
+/// Finishes namespaces, and removes what has lost its owner.
+const COLLECTORS: &str = "--controllers=garbage-collector-controller,namespace-controller";
 
 /// Set to anything but 0, a test that would be skipped builds Kubernetes.
 pub const REQUIRE_VARIABLE: &str = "TANDEM_REQUIRE_KUBERNETES";
@@ -43,6 +48,16 @@ pub struct Options {
     /// Also the controllers of Kubernetes: those that collect garbage, make pods of StatefulSets and Deployments, and finish
     /// namespaces.
     pub controllers: bool,
+    /// Of these only what collects garbage and finishes namespaces: for tests that play the others themselves.
+    pub collectors: bool,
+}
+
+/// A process, and how it was started.
+#[derive(Debug)]
+struct Started {
+    name: &'static str,
+    arguments: Vec<String>,
+    child: Child,
 }
 
 /// An API server with an etcd of its own. Both end with the handle, and also when this process is killed.
@@ -51,7 +66,8 @@ pub struct ControlPlane {
     directory: PathBuf,
     server: String,
     binaries: Binaries,
-    children: Vec<Child>,
+    etcd: String,
+    processes: Vec<Started>,
     guard: Option<Child>,
 }
 
@@ -83,7 +99,8 @@ impl ControlPlane {
         let directory = fresh_directory()?;
         let [port, etcd, peers] = free_ports()?;
         let server = format!("https://127.0.0.1:{port}");
-        let mut this = Self { directory, server, binaries, children: Vec::new(), guard: None };
+        let etcd_url = format!("http://127.0.0.1:{etcd}");
+        let mut this = Self { directory, server, binaries, etcd: etcd_url.clone(), processes: Vec::new(), guard: None };
         let certificates = this.directory.join("certificates");
         let authority = Authority::create(&certificates)?;
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -91,11 +108,8 @@ impl ControlPlane {
         authority.sign("api-server", &names)?;
         let administrator = Subject { name: "administrator", groups: &[ADMINISTRATORS], ..Subject::default() };
         authority.kubeconfig(&this.kubeconfig(), &this.server, &administrator)?;
-        let etcd_url = format!("http://127.0.0.1:{etcd}");
-        this.spawn(
-            "etcd",
-            &servers::etcd(&this.directory.join("etcd"), &etcd_url, &format!("http://127.0.0.1:{peers}")),
-        )?;
+        let peers = format!("http://127.0.0.1:{peers}");
+        this.spawn("etcd", servers::etcd(&this.directory.join("etcd"), &etcd_url, &peers))?;
         let settings = servers::ApiServer {
             certificates: &certificates,
             etcd: &etcd_url,
@@ -104,28 +118,39 @@ impl ControlPlane {
             services: SERVICES,
             with_kubelets: false,
         };
-        this.spawn("kube-apiserver", &settings.arguments())?;
-        if options.controllers {
+        this.spawn("kube-apiserver", settings.arguments())?;
+        if options.controllers || options.collectors {
             let user = Subject { name: "system:kube-controller-manager", ..Subject::default() };
             let file = this.directory.join("controllers.yaml");
             authority.kubeconfig(&file, &this.server, &user)?;
-            this.spawn("kube-controller-manager", &servers::controller_manager(&file, &certificates, None))?;
+            let mut arguments = servers::controller_manager(&file, &certificates, None);
+            if !options.controllers {
+                // Of several all count.
+                arguments.retain(|argument| !argument.starts_with("--controllers="));
+                arguments.push(COLLECTORS.to_owned());
+            }
+            this.spawn("kube-controller-manager", arguments)?;
         }
         this.keep_guard()?;
         this.await_ready()?;
         Ok(this)
     }
 
-    fn spawn(&mut self, name: &str, arguments: &[String]) -> Result<(), Error> {
+    fn spawn(&mut self, name: &'static str, arguments: Vec<String>) -> Result<(), Error> {
+        let child = self.launch(name, &arguments)?;
+        self.processes.push(Started { name, arguments, child });
+        self.keep_guard()
+    }
+
+    fn launch(&self, name: &str, arguments: &[String]) -> Result<Child, Error> {
         use std::os::unix::process::CommandExt;
         let log = self.log(name);
-        let output = fs::File::create(&log).and_then(|file| Ok((file.try_clone()?, file)));
+        let file = fs::OpenOptions::new().create(true).append(true).open(&log);
+        let output = file.and_then(|file| Ok((file.try_clone()?, file)));
         let (output, errors) = output.map_err(Error::io(format!("create {}", log.display())))?;
         let mut command = Command::new(self.binaries.program(name));
         command.args(arguments).current_dir(&self.directory).stdin(Stdio::null()).stdout(output).stderr(errors);
-        let child = command.process_group(0).spawn().map_err(Error::io(format!("start {name}")))?;
-        self.children.push(child);
-        self.keep_guard()
+        command.process_group(0).spawn().map_err(Error::io(format!("start {name}")))
     }
 
     /// A new guard that knows one process more; the one before, whose pipe ends now, must not kill.
@@ -135,7 +160,7 @@ impl ControlPlane {
             let _ = before.kill();
             let _ = before.wait();
         }
-        let ids = self.children.iter().map(|child| child.id().to_string());
+        let ids = self.processes.iter().map(|process| process.child.id().to_string());
         let mut shell = Command::new("sh");
         shell.args(["-c", GUARD, "sh"]).arg(&self.directory).args(ids);
         shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
@@ -153,6 +178,67 @@ impl ControlPlane {
             if fatal { Err(Error::Ended { process, tail: tail(&log), log }) } else { Ok(()) }
         };
         await_ok("the API server", READY_WITHIN, kubectl, ended).map(drop)
+    }
+
+    /// The id of a process: `etcd`, `kube-apiserver` or `kube-controller-manager`.
+    pub fn id(&self, name: &str) -> Option<u32> {
+        self.processes.iter().find(|process| process.name == name).map(|process| process.child.id())
+    }
+
+    /// Lets a process stand still until [`ControlPlane::resume`].
+    pub fn freeze(&self, name: &str) -> Result<(), Error> {
+        self.signal(name, "-STOP")
+    }
+
+    /// Lets a frozen process go on.
+    pub fn resume(&self, name: &str) -> Result<(), Error> {
+        self.signal(name, "-CONT")
+    }
+
+    fn signal(&self, name: &str, signal: &str) -> Result<(), Error> {
+        let Some(id) = self.id(name) else { return Ok(()) };
+        run(Command::new("kill").arg(signal).arg(id.to_string())).map(drop)
+    }
+
+    /// Kills a process and starts it again; waits until the API server is ready.
+    pub fn restart(&mut self, name: &str) -> Result<(), Error> {
+        let Some(at) = self.processes.iter().position(|process| process.name == name) else { return Ok(()) };
+        let process = &mut self.processes[at];
+        // It may have ended by itself.
+        let _ = process.child.kill();
+        let _ = process.child.wait();
+        self.processes[at].child = self.launch(name, &self.processes[at].arguments)?;
+        self.keep_guard()?;
+        self.await_ready()
+    }
+
+    /// Lets etcd forget everything but the present state, so that nobody can go on from an older one.
+    pub fn forget_history(&self) -> Result<(), Error> {
+        let status = self.ask_etcd("/v3/maintenance/status", "{}")?;
+        let status: serde_json::Value =
+            serde_json::from_str(&status).map_err(|error| Error::io("read the status of etcd")(error.into()))?;
+        let revision = status["header"]["revision"].as_str().unwrap_or_default();
+        self.ask_etcd("/v3/kv/compaction", &format!("{{\"revision\": \"{revision}\", \"physical\": true}}")).map(drop)
+    }
+
+    /// What etcd says to a question in JSON.
+    fn ask_etcd(&self, path: &str, body: &str) -> Result<String, Error> {
+        let attempted = format!("ask etcd for {path}");
+        let address = self.etcd.trim_start_matches("http://");
+        let ask = || {
+            let mut stream = TcpStream::connect(address)?;
+            stream.set_read_timeout(Some(ETCD_WITHIN))?;
+            // HTTP/1.0: the answer ends with the connection.
+            write!(stream, "POST {path} HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        let answer = ask().map_err(Error::io(&attempted))?;
+        match answer.split_once("\r\n\r\n") {
+            Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),
+            _ => Err(Error::Command { attempted, said: answer }),
+        }
     }
 
     /// Where the API server listens.
@@ -181,9 +267,9 @@ impl ControlPlane {
 impl Drop for ControlPlane {
     fn drop(&mut self) {
         // Controllers first, so that none complains that the server is gone.
-        for child in self.children.iter_mut().rev() {
-            let _ = child.kill();
-            let _ = child.wait();
+        for process in self.processes.iter_mut().rev() {
+            let _ = process.child.kill();
+            let _ = process.child.wait();
         }
         if let Some(mut guard) = self.guard.take() {
             drop(guard.stdin.take());

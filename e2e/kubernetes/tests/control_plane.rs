@@ -16,7 +16,10 @@ fn output(command: &mut Command) -> anyhow::Result<String> {
 
 #[tokio::test]
 async fn controllers_collect_what_an_owner_leaves_behind_and_nothing_outlives_the_handle() -> anyhow::Result<()> {
-    let Some(control_plane) = ControlPlane::start_if_built(Options { controllers: true }).await? else { return Ok(()) };
+    let Some(control_plane) = ControlPlane::start_if_built(Options { controllers: true, ..Options::default() }).await?
+    else {
+        return Ok(());
+    };
     let kubectl = |arguments: &[&str]| output(control_plane.kubectl().args(arguments));
     kubectl(&["create", "configmap", "owner"])?;
     let uid = kubectl(&["get", "configmap", "owner", "--output", "jsonpath={.metadata.uid}"])?;

@@ -179,6 +179,14 @@ fn balance(list: &mut [RevisionStatus], target: &str, active: Option<&str>, now:
     }
 }
 
+/// Whether runtimes are told the same about both: which revisions there are, and their weights.
+pub fn is_placed_alike(one: &[RevisionStatus], other: &[RevisionStatus]) -> bool {
+    fn placed(list: &[RevisionStatus]) -> impl Iterator<Item = (&str, i32)> {
+        list.iter().filter(|one| is_alive(one.state)).map(|one| (one.revision.as_str(), one.weight))
+    }
+    placed(one).eq(placed(other))
+}
+
 /// How long until time alone changes something; nothing if only reports can.
 pub fn next_look(list: &[RevisionStatus], rollout: Option<&Rollout>, now: Timestamp) -> Option<std::time::Duration> {
     let step_ms = rollout.cloned().unwrap_or_default().step_duration.milliseconds().unwrap_or_default();

@@ -9,6 +9,7 @@ use crate::conditions::{Finding, conditions};
 use crate::context::Context;
 use crate::diagnosis;
 use crate::functions::revision::{child_name, is_alive, url};
+use crate::functions::rollout::is_placed_alike;
 use crate::graph::Graph;
 use crate::key::{ObjectKey, Text};
 use crate::names::label;
@@ -97,6 +98,20 @@ pub fn status(observed: &Observed<'_>, previous: Option<&FunctionStatus>, now: T
         active_revision: active.map(|one| one.revision.clone()),
         revisions: observed.revisions.to_vec(),
     }
+}
+
+/// Whether `after` tells nothing but how far it is on the way that `before` told of already: it is not ready, nothing keeps it
+/// from becoming so, and nobody acts on it.
+pub fn is_mere_progress(before: &FunctionStatus, after: &FunctionStatus) -> bool {
+    let is_moving = |status: &FunctionStatus| {
+        let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
+        let reason = ready.filter(|ready| ready.status == "False").and_then(|ready| Reason::named(&ready.reason));
+        reason.is_some_and(|reason| reason.effect == Effect::Moving || reason.name == reasons::RUNTIME_NOT_READY.name)
+    };
+    before.observed_generation == after.observed_generation
+        && is_moving(before)
+        && is_moving(after)
+        && is_placed_alike(&before.revisions, &after.revisions)
 }
 
 /// The labels of the pods, as an autoscaler reads them.

@@ -26,6 +26,8 @@ pub struct Present {
     pub egresses: Vec<(Text, Arc<tandem_crds::resources::FunctionEgressSpec>)>,
     /// What is there and cannot be read, and why.
     pub unreadable: Vec<(Name, String)>,
+    /// The generation of everything that is there, further runtimes included.
+    pub generations: BTreeMap<Name, i64>,
 }
 
 /// What came of it.
@@ -81,6 +83,7 @@ pub fn evaluate(present: &Present, previous: &Accepted) -> Evaluated {
         }
     }
     evaluated.accepted = chosen.accepted();
+    evaluated.accepted.share(previous);
     evaluated
 }
 
@@ -155,7 +158,7 @@ impl Chosen {
         let routes = accepted.routes.iter().map(|(n, s)| (n.clone(), Arc::clone(s))).collect();
         let egresses = accepted.egresses.iter().map(|(n, s)| (n.clone(), Arc::clone(s))).collect();
         let runtime = accepted.runtime.clone();
-        Self::present(&Present { runtime, functions, routes, egresses, unreadable: Vec::new() }, accepted)
+        Self::present(&Present { runtime, functions, routes, egresses, ..Present::default() }, accepted)
     }
 
     fn resources(&self) -> Resources {

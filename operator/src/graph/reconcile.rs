@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::functions::revision;
 use crate::graph::bundle::{self, Packed};
 use crate::graph::evaluate::{Present, evaluate};
-use crate::graph::{Accepted, Graph};
+use crate::graph::{Accepted, Graph, Name};
 use crate::key::{Key, ObjectKey, Text};
 use crate::kubeapi;
 use crate::names::BUNDLE_KEY;
@@ -28,7 +28,10 @@ use crate::world::{Cache, Held, World};
 /// Compiles `namespace` again.
 pub async fn reconcile(context: &Context, namespace: &Text) -> Result<Outcome, kubeapi::Error> {
     let world = &context.world;
-    let (runtime, present) = present(world, namespace);
+    // Before anything is read: what changes from here on is for the next time.
+    context.dirty.lock().remove(namespace);
+    let (runtime, mut present) = present(world, namespace);
+    let generations = Arc::new(std::mem::take(&mut present.generations));
     let before = match world.graph(namespace) {
         Some(graph) => graph,
         None => last_good(context, namespace, runtime.as_deref()).await?,
@@ -41,6 +44,7 @@ pub async fn reconcile(context: &Context, namespace: &Text) -> Result<Outcome, k
         problems: Arc::new(evaluated.problems),
         outdated: Arc::new(evaluated.outdated),
         bundle: None,
+        generations,
         cost: Duration::ZERO,
     };
     if graph.accepted.runtime.is_some() {
@@ -64,16 +68,24 @@ pub async fn reconcile(context: &Context, namespace: &Text) -> Result<Outcome, k
 pub fn present(world: &World, namespace: &str) -> (Option<Text>, Present) {
     let mut present = Present::default();
     let mut runtimes = sorted(&world.runtimes, namespace);
+    note(Kind::Runtime, &runtimes, &mut present.generations);
     runtimes.truncate(1);
     let runtime = runtimes.first().map(|runtime| name_of(runtime));
     present.runtime = good(Kind::Runtime, &runtimes, |runtime| &runtime.spec, &mut present.unreadable).pop();
     let functions = sorted(&world.functions, namespace);
+    note(Kind::Function, &functions, &mut present.generations);
     present.functions = good(Kind::Function, &functions, |function| &function.spec, &mut present.unreadable);
     let routes = sorted(&world.routes, namespace);
+    note(Kind::Route, &routes, &mut present.generations);
     present.routes = good(Kind::Route, &routes, |route| &route.spec, &mut present.unreadable);
     let egresses = sorted(&world.egresses, namespace);
+    note(Kind::Egress, &egresses, &mut present.generations);
     present.egresses = good(Kind::Egress, &egresses, |egress| &egress.spec, &mut present.unreadable);
     (runtime, present)
+}
+
+fn note<T: Resource>(kind: Kind, list: &[Arc<Held<T>>], generations: &mut BTreeMap<Name, i64>) {
+    generations.extend(list.iter().filter_map(|held| Some(((kind, name_of(held)), held.metadata().generation?))));
 }
 
 fn name_of<T: Resource>(held: &Held<T>) -> Text {
@@ -143,6 +155,8 @@ fn publish(context: &Context, namespace: &Text, before: &Graph, graph: Graph) {
     let names = before.problems.keys().chain(graph.problems.keys());
     touched.extend(names.filter(|name| before.problems.get(*name) != graph.problems.get(*name)).cloned());
     touched.extend(before.outdated.symmetric_difference(&graph.outdated).cloned());
+    let names = before.generations.keys().chain(graph.generations.keys());
+    touched.extend(names.filter(|name| before.generations.get(*name) != graph.generations.get(*name)).cloned());
     touched.extend(changed(&before.accepted.functions, &graph.accepted.functions).map(|name| (Kind::Function, name)));
     touched.extend(changed(&before.accepted.routes, &graph.accepted.routes).map(|name| (Kind::Route, name)));
     touched.extend(changed(&before.accepted.egresses, &graph.accepted.egresses).map(|name| (Kind::Egress, name)));
@@ -174,10 +188,16 @@ fn publish(context: &Context, namespace: &Text, before: &Graph, graph: Graph) {
     }
 }
 
-fn changed<'a, S: PartialEq>(
+/// What is in one of them only, or is another one.
+pub fn changed<'a, S: PartialEq>(
     before: &'a BTreeMap<Text, Arc<S>>,
     after: &'a BTreeMap<Text, Arc<S>>,
 ) -> impl Iterator<Item = Text> + 'a {
     let names = before.keys().chain(after.keys());
-    names.filter(|name| before.get(*name) != after.get(*name)).cloned()
+    let is_same = |before: &Arc<S>, after: &Arc<S>| Arc::ptr_eq(before, after) || before == after;
+    let has_changed = move |name: &&Text| match (before.get(*name), after.get(*name)) {
+        (Some(before), Some(after)) => !is_same(before, after),
+        (before, after) => before.is_some() || after.is_some(),
+    };
+    names.filter(has_changed).cloned()
 }
