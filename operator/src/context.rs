@@ -140,7 +140,8 @@ impl Context {
         Ok(())
     }
 
-    async fn apply_one(&self, owner: &ObjectKey, child: &Child) -> Result<(), Error> {
+    /// Applies a child if it has changed; removes nothing.
+    pub async fn apply_one(&self, owner: &ObjectKey, child: &Child) -> Result<(), Error> {
         let family = self.world.children.of(owner);
         let live = family.get(&(child.kind, child.name.clone()));
         if let Some(live) = live

@@ -180,6 +180,22 @@ impl Writer {
         }
     }
 
+    /// The volume claim of that name; nothing if there is none.
+    pub async fn claim(&self, namespace: &str, name: &str) -> Result<Option<DynamicObject>, Error> {
+        timed(format!("read PersistentVolumeClaim {name}"), self.api(&claims(), namespace).get_opt(name)).await
+    }
+
+    /// Deletes a volume claim, and with it what is on the volume, if it is still the one that was seen.
+    pub async fn delete_claim(&self, namespace: &str, name: &str, uid: &str) -> Result<(), Error> {
+        let preconditions = Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+        let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
+        let api = self.api(&claims(), namespace);
+        match timed(format!("delete PersistentVolumeClaim {name}"), api.delete(name, &parameters)).await {
+            Ok(_) | Err(Error::Gone { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Why the controller of a workload cannot make pods: what its last event says. A StatefulSet says it nowhere else.
     pub async fn creation_failure(
         &self,
@@ -219,6 +235,10 @@ impl Writer {
         let api = self.api(&kind.resource(), namespace);
         timed(call, api.get_opt(name)).await
     }
+}
+
+fn claims() -> ApiResource {
+    ApiResource::erase::<k8s_openapi::api::core::v1::PersistentVolumeClaim>(&())
 }
 
 fn events() -> ApiResource {

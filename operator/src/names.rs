@@ -2,6 +2,10 @@
 
 /// The one field manager of the operator.
 pub const FIELD_MANAGER: &str = "tandem-operator";
+/// Keeps a runtime whose state is to be deleted with it until that is done.
+pub const FINALIZER: &str = "tandem.dev/state";
+/// The component of what removes state.
+pub const PURGE: &str = "purge";
 /// Port on which workers of functions serve.
 pub const WORKER_PORT: u16 = 9000;
 /// Port of requests.

@@ -179,7 +179,7 @@ impl Default for Rollout {
     }
 }
 
-/// What happens to state when its function is deleted.
+/// What happens to state when what it belongs to is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 #[allow(missing_docs, reason = "a documented variant would turn the schema's enum into oneOf; see the field")]

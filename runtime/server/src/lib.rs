@@ -18,6 +18,7 @@
 //! | [`reconfigure`] | what a change of the file means while it runs |
 //! | [`serving`] | the runtime and its ports |
 //! | [`signals`] | requests to end |
+//! | [`purge`] | removes all state of an installation |
 //! | [`process`] | all of it together, from the first line of the log to the last |
 //!
 //! `tandem dev` is made of the same parts, and adds workers and a terminal.
@@ -27,6 +28,7 @@ pub mod configuration;
 pub mod files;
 pub mod flags;
 pub mod process;
+pub mod purge;
 pub mod push;
 pub mod reconfigure;
 pub mod serving;
