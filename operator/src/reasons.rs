@@ -78,7 +78,7 @@ reasons! {
     CONTAINER_REFUSED = Waiting "ContainerRefused", "A node cannot make a container from its specification: a Secret or ConfigMap is missing, or the image would run as root.", "The message is that of the node.";
     VOLUME_PENDING = Waiting "VolumePending", "The volume of a pod is not there yet.", "Look at the PersistentVolumeClaim: is there a StorageClass that can provide it?";
     STORE_UNREACHABLE = Waiting "StoreUnreachable", "The pods of the runtime cannot reach their store.", "Check the endpoints in `spec.store.tikv`, the certificates, and network policies.";
-    PURGE_FAILED = Waiting "PurgeFailed", "The Job that removes the state of a deleted resource has failed.", "Look at the Job's logs. It is tried again; removing the finalizer gives up, and keeps the state.";
+    PURGE_FAILED = Waiting "PurgeFailed", "The state of a deleted FunctionRuntime cannot be removed, or not now. The message says why.", "It is tried again. To give up and keep what is left, set `deletionPolicy: Retain`, or remove the finalizer `tandem.dev/state`.";
 }
 
 impl Reason {

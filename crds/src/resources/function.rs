@@ -120,7 +120,7 @@ pub struct FunctionSpec {
     #[schemars(with = "PodTemplate")]
     pub pod_template: Option<PodTemplate>,
     /// What happens to its state when the resource is deleted. `Retain`: it stays, and a function of the same name finds it
-    /// again. `Delete`: it is removed.
+    /// again. `Delete` is not acted on yet: it stays until its runtime goes.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
