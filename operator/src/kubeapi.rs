@@ -10,6 +10,8 @@ use kube::api::{
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tandem_crds::resources::{API_VERSION, GROUP, Kind, VERSION};
+use tracing::field::Empty;
+use tracing::{Instrument as _, info_span};
 
 use crate::child::{Child, ChildKind, Live};
 use crate::key::ObjectKey;
@@ -274,9 +276,15 @@ pub fn version_of(object: &DynamicObject) -> Option<u64> {
 }
 
 async fn timed<T>(call: String, future: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
-    match tokio::time::timeout(CALL_TIMEOUT, future).await {
+    let span = info_span!("call", otel.name = call, otel.kind = "client", otel.status_code = Empty, error = Empty);
+    let result = match tokio::time::timeout(CALL_TIMEOUT, future.instrument(span.clone())).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(Error::new(call, error)),
         Err(_) => Err(Error::Timeout { call }),
+    };
+    if let Err(error) = &result {
+        span.record("otel.status_code", "ERROR");
+        span.record("error", error.message());
     }
+    result
 }

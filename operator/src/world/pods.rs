@@ -50,6 +50,8 @@ pub struct Lack {
 pub struct ContainerView {
     /// Its name.
     pub name: Text,
+    /// Its image, while it waits.
+    pub image: Option<Text>,
     /// Reason of `state.waiting`, such as `ImagePullBackOff`.
     pub waiting: Option<Text>,
     /// Message of `state.waiting`.
@@ -92,6 +94,7 @@ impl PodView {
             containers: containers
                 .map(|container| ContainerView {
                     name: text(&container["name"]).unwrap_or_default(),
+                    image: text(&container["image"]).filter(|_| container["state"]["waiting"].is_object()),
                     waiting: text(&container["state"]["waiting"]["reason"]),
                     message: text(&container["state"]["waiting"]["message"]),
                     exit_code: container["lastState"]["terminated"]["exitCode"].as_i64(),

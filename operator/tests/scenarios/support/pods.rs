@@ -125,6 +125,7 @@ impl Link for Direct {
             Ok(Report {
                 revision: bundle.revision().to_owned(),
                 member: address.to_owned(),
+                problem: None,
                 store: StoreReport { ready: true, problem: None },
                 functions: functions.collect(),
             })
