@@ -55,6 +55,8 @@ pub struct Context {
     pub clock: Clock,
     /// The rollout of each function, as it was written last.
     pub rollouts: Shared<HashMap<ObjectKey, Vec<RevisionStatus>>>,
+    /// The `uid` of runtimes that were let go after their state was removed, until a watch says that they are gone.
+    pub released: Shared<HashMap<ObjectKey, String>>,
 }
 
 impl Context {
@@ -69,6 +71,7 @@ impl Context {
             metrics: Metrics::default(),
             clock,
             rollouts: Shared::default(),
+            released: Shared::default(),
         }
     }
 

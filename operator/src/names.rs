@@ -61,6 +61,8 @@ pub mod annotation {
     pub const CONFIGURATION: &str = "tandem.dev/configuration";
     /// Revision of the topology in a ConfigMap.
     pub const TOPOLOGY: &str = "tandem.dev/topology";
+    /// The `uid` of the runtime whose state a Job removes.
+    pub const OWNER: &str = "tandem.dev/owner";
     /// Kind of store that a StatefulSet was made for.
     pub const STORE: &str = "tandem.dev/store";
 }

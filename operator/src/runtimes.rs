@@ -31,7 +31,9 @@ const UNSETTLED_PERIOD: Duration = Duration::from_secs(5);
 
 /// Brings the children and the status of a runtime to what its spec says.
 pub async fn reconcile(context: &Context, key: &ObjectKey) -> Result<Outcome, Error> {
-    let Some(held) = context.world.runtimes.get(&key.namespace, &key.name) else { return Ok(Outcome::Done) };
+    let Some(held) = context.world.runtimes.get(&key.namespace, &key.name) else {
+        return purge::abandoned(context, key).await;
+    };
     if held.is_deleting() {
         return purge::reconcile(context, key, &held).await;
     }

@@ -4,6 +4,9 @@
 //! claim of the embedded store's volume is deleted. Each step looks at what there is, so that an operator that ends between
 //! any two of them does no harm.
 //!
+//! What the Job needs, and the Job itself, belong to nobody: where the resource is deleted with its children first
+//! (`--cascade=foreground`, as Argo CD does), the garbage collector would take them away again and again. They are removed here.
+//!
 //! **Invariant:** without the finalizer nothing that is stored is ever removed; the policy may be changed to the last moment.
 
 use std::collections::BTreeSet;
@@ -87,7 +90,9 @@ enum Step {
 
 /// Brings the deletion of a runtime to its end.
 pub async fn reconcile(context: &Context, key: &ObjectKey, held: &Held<FunctionRuntime>) -> Result<Outcome, Error> {
-    if !is_guarded(held.metadata()) {
+    // What is known of it may lag behind: nothing must be made for it again.
+    let is_released = context.released.lock().get(key).is_some_and(|uid| uid == held.uid());
+    if is_released || !is_guarded(held.metadata()) {
         return Ok(Outcome::Done);
     }
     let owner = Owner { key: key.clone(), uid: held.uid().to_owned() };
@@ -100,15 +105,11 @@ pub async fn reconcile(context: &Context, key: &ObjectKey, held: &Held<FunctionR
         Some(runtime) => step(context, &owner, &runtime.spec).await,
     };
     let finding = match &step {
-        Ok(Step::Done) => {
-            guard(context, key, held.metadata(), false).await?;
-            return Ok(Outcome::Done);
-        }
+        Ok(Step::Done) => return release(context, key, held).await,
         // Nothing can be made in a namespace that is being deleted, and nobody wants it to be there for ever.
         Err(Error::Gone { message, .. }) => {
             warn!(%key, reason = message, "state in TiKV is kept, because the namespace is being deleted");
-            guard(context, key, held.metadata(), false).await?;
-            return Ok(Outcome::Done);
+            return release(context, key, held).await;
         }
         Ok(Step::Waits(finding)) => finding.clone(),
         Err(error) => failure::finding(error),
@@ -119,13 +120,40 @@ pub async fn reconcile(context: &Context, key: &ObjectKey, held: &Held<FunctionR
     Ok(Outcome::After(UNSETTLED_PERIOD))
 }
 
+/// Removes what the purge has needed, and lets the resource go.
+async fn release(context: &Context, key: &ObjectKey, held: &Held<FunctionRuntime>) -> Result<Outcome, Error> {
+    context.apply(key, &[], &BTreeSet::new()).await?;
+    guard(context, key, held.metadata(), false).await?;
+    context.released.lock().insert(key.clone(), held.uid().to_owned());
+    Ok(Outcome::Done)
+}
+
+/// Ends the purge of a runtime that is gone, because somebody has removed the finalizer.
+pub async fn abandoned(context: &Context, key: &ObjectKey) -> Result<Outcome, Error> {
+    context.released.lock().remove(key);
+    // Without a Job there is no purge, and whatever is there still belongs to the resource: that is for others to remove.
+    if context.world.children.of(key).keys().any(|(kind, _)| *kind == ChildKind::Job) {
+        warn!(%key, "the purge is given up, because the resource is gone");
+        context.apply(key, &[], &BTreeSet::new()).await?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Without an owner.
+fn free(mut child: Child) -> Child {
+    if let Some(metadata) = child.object["metadata"].as_object_mut() {
+        metadata.remove("ownerReferences");
+    }
+    child
+}
+
 const UNREADABLE: &str = "it cannot be read whether its state is to be deleted: make the definitions and the operator \
                           the same version, or remove the finalizer, which keeps the state";
 
 async fn step(context: &Context, owner: &Owner, spec: &FunctionRuntimeSpec) -> Result<Step, Error> {
     let key = &owner.key;
     let file = configuration(&key.namespace, &key.name, spec);
-    let basis = basis(owner, &file);
+    let basis = basis(owner, &file).map(free);
     let job = spec.store.tikv.is_some().then(|| job(owner, spec, &context.settings.runtime_image, &file));
     let kept: BTreeSet<_> = job.iter().map(|job| (job.kind, job.name.to_string())).collect();
     // Ends the pods: everything goes but what the Job needs.
@@ -244,6 +272,7 @@ pub fn job(owner: &Owner, spec: &FunctionRuntimeSpec, usual_image: &str, file: &
     let mut pod = Pod::new(owner, PURGE, selector(owner), spec.pod_template.as_ref());
     // Another configuration makes another Job: one that cannot reach its store may be given another way.
     pod.annotate(annotation::CONFIGURATION, &digest(file.as_bytes()));
+    pod.annotate(annotation::OWNER, &owner.uid);
     let mut mounts = vec![json!({"name": "configuration", "mountPath": CONFIGURATION_DIRECTORY, "readOnly": true})];
     let mut volumes = vec![json!({"name": "configuration", "configMap": {"name": configuration_name(name)}})];
     if let Some(secret) = spec.store.tikv.as_ref().and_then(|tikv| tikv.tls_secret_name.as_deref()) {
@@ -272,7 +301,7 @@ pub fn job(owner: &Owner, spec: &FunctionRuntimeSpec, usual_image: &str, file: &
         "volumes": volumes,
     });
     let job = json!({"backoffLimit": BACKOFF_LIMIT, "template": pod.complete(&mut template)});
-    owner.child(ChildKind::Job, &job_name(name), PURGE, json!({"spec": job}))
+    free(owner.child(ChildKind::Job, &job_name(name), PURGE, json!({"spec": job})))
 }
 
 fn selector(owner: &Owner) -> Value {

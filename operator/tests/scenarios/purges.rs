@@ -62,7 +62,11 @@ async fn pods_end_then_a_job_purges_then_the_runtime_is_gone() {
     harness.delete(&runtime());
     harness.settle().await;
     assert_eq!(harness.get(RUNTIMES, "default"), None);
-    assert_eq!(harness.get(JOB.0, JOB.1), None, "it goes with its owner");
+    assert_eq!(harness.get(JOB.0, JOB.1), None, "it has done its work");
+    let left: Vec<_> =
+        harness.server.lock().objects.keys().filter(|place| place.0 != "events.k8s.io/events").cloned().collect();
+    let is_of_runtime = |place: &&(String, String, String)| place.2.starts_with("default");
+    assert_eq!(left.iter().find(is_of_runtime), None, "nothing of it is left");
     let writes = harness.writes();
     let steps = ["DELETE apps/statefulsets", "PATCH batch/jobs", "PATCH tandem.dev/functionruntimes shop/default"];
     assert!(order(&writes, &steps).is_sorted(), "{writes:#?}");
@@ -146,6 +150,46 @@ async fn a_job_of_an_earlier_runtime_of_that_name_does_not_count() {
     assert_eq!(harness.get(RUNTIMES, "default"), None);
     let writes = harness.writes();
     assert!(order(&writes, &["DELETE batch/jobs", "PATCH batch/jobs"]).is_sorted(), "{writes:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn children_that_are_deleted_before_their_runtime_do_not_hold_up_a_purge() {
+    let harness = Harness::new();
+    running(&harness, &runtime()).await;
+    harness.delete(&runtime());
+    // What the garbage collector does with `--cascade=foreground`: whatever has the resource as its owner goes, at any time.
+    for _ in 0..20 {
+        let uid = harness.get(RUNTIMES, "default").map(|runtime| runtime["metadata"]["uid"].clone());
+        let owned: Vec<_> = {
+            let state = harness.server.lock();
+            let is_owned = |child: &Value| Some(&child["metadata"]["ownerReferences"][0]["uid"]) == uid.as_ref();
+            state.objects.iter().filter(|(_, child)| is_owned(child)).map(|(place, _)| place.clone()).collect()
+        };
+        for place in owned {
+            harness.server.remove(&place);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    harness.settle().await;
+    assert_eq!(harness.get(RUNTIMES, "default"), None);
+    assert!(harness.writes().iter().any(|write| write.starts_with("PATCH batch/jobs")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finalizer_that_is_removed_by_hand_gives_up() {
+    let harness = Harness::new();
+    running(&harness, &runtime()).await;
+    harness.server.lock().purge_fails = Some((1, "error: failed".to_owned()));
+    harness.delete(&runtime());
+    harness.settle().await;
+    let place = (RUNTIMES.to_owned(), "shop".to_owned(), "default".to_owned());
+    let held = harness.server.lock().objects[&place].clone();
+    let mut free = held.clone();
+    free["metadata"]["finalizers"] = json!([]);
+    harness.server.store(&place, Some(&held), free);
+    harness.server.remove(&place);
+    harness.settle().await;
+    assert_eq!(harness.get(JOB.0, JOB.1), None, "it would remove state for ever");
 }
 
 #[tokio::test(start_paused = true)]
