@@ -97,10 +97,15 @@ impl ChildKind {
         matches!(self, Self::PodMonitor | Self::HttpRoute)
     }
 
+    /// Whether it makes pods.
+    pub fn has_pods(self) -> bool {
+        matches!(self, Self::StatefulSet | Self::Deployment | Self::Job)
+    }
+
     /// What is watched.
     pub fn watched(self) -> Watched {
         match self {
-            Self::StatefulSet | Self::Deployment | Self::Job => Watched::Status,
+            Self::StatefulSet | Self::Deployment | Self::Job | Self::HttpRoute => Watched::Status,
             Self::ServiceAccount
             | Self::ConfigMap
             | Self::Service
@@ -108,8 +113,7 @@ impl ChildKind {
             | Self::PodDisruptionBudget
             | Self::HorizontalPodAutoscaler
             | Self::Ingress
-            | Self::PodMonitor
-            | Self::HttpRoute => Watched::Metadata,
+            | Self::PodMonitor => Watched::Metadata,
         }
     }
 }
@@ -256,8 +260,10 @@ pub struct Live {
     pub is_deleting: bool,
     /// The revision of the topology or of the function that it is of, or the kind of store that it was made for.
     pub revision: Option<Text>,
-    /// Of a kind whose status is watched: what it says.
+    /// Of a kind that has pods: what its status says of them.
     pub workload: Option<Workload>,
+    /// Of an HTTPRoute: why a gateway does not take it as it is now.
+    pub refusal: Option<Text>,
 }
 
 /// What a StatefulSet, Deployment or Job says about its pods.
@@ -318,7 +324,8 @@ impl Live {
             revision: text(&metadata.labels, label::REVISION)
                 .or_else(|| text(&metadata.annotations, annotation::TOPOLOGY))
                 .or_else(|| text(&metadata.annotations, annotation::STORE)),
-            workload: (kind.watched() == Watched::Status).then(|| workload(object)),
+            workload: kind.has_pods().then(|| workload(object)),
+            refusal: (kind == ChildKind::HttpRoute).then(|| refusal(object)).flatten(),
         }
     }
 }
@@ -350,6 +357,23 @@ fn is_foreign(object: &DynamicObject) -> bool {
         let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0.as_object());
         let writes = fields.is_some_and(|fields| fields.keys().any(|key| key != "f:metadata" && key != "f:status"));
         !is_ours && !is_part && writes
+    })
+}
+
+/// What the first gateway says that does not accept the route, or cannot resolve what it refers to. What was said of an earlier
+/// generation does not count.
+fn refusal(object: &DynamicObject) -> Option<Text> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let generation = object.metadata.generation;
+    list(&object.data["status"]["parents"]).into_iter().find_map(|parent| {
+        let conditions = list(&parent["conditions"]);
+        let refused = conditions.iter().find(|condition| {
+            let counts = condition["type"] == "Accepted" || condition["type"] == "ResolvedRefs";
+            counts && condition["status"] == "False" && condition["observedGeneration"].as_i64() >= generation
+        })?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (gateway, reason) = (text(&parent["parentRef"]["name"]), text(&refused["reason"]));
+        Some(format!("gateway {gateway}: {reason}: {}", text(&refused["message"])).into())
     })
 }
 

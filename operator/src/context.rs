@@ -63,6 +63,8 @@ pub struct Context {
     pub dirty: Shared<HashSet<Text>>,
     /// Progress that is not written yet, and since when.
     pub progress: Shared<HashMap<ObjectKey, Instant>>,
+    /// The `uid` of runtimes that were let go after their state was removed, until a watch says that they are gone.
+    pub released: Shared<HashMap<ObjectKey, String>>,
 }
 
 impl Context {
@@ -79,6 +81,7 @@ impl Context {
             rollouts: Shared::default(),
             dirty: Shared::default(),
             progress: Shared::default(),
+            released: Shared::default(),
         }
     }
 
@@ -188,7 +191,8 @@ impl Context {
         Ok(())
     }
 
-    async fn apply_one(&self, owner: &ObjectKey, child: &Child) -> Result<(), Error> {
+    /// Applies a child if it has changed; removes nothing.
+    pub async fn apply_one(&self, owner: &ObjectKey, child: &Child) -> Result<(), Error> {
         let family = self.world.children.of(owner);
         let live = family.get(&(child.kind, child.name.clone()));
         if let Some(live) = live

@@ -8,6 +8,7 @@ use tandem_crds::resources::Kind;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
 use tracing::{Instrument, debug, error, info_span, warn};
 
 use crate::context::Context;
@@ -42,7 +43,18 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
 /// Reconciles one key, and gives it back.
 pub async fn work(context: &Context, key: Key) {
     let start = Instant::now();
-    let span = info_span!("reconcile", kind = key.label(), namespace = %key.namespace(), key = %key);
+    let name = if let Key::Object(object) = &key { &*object.name } else { "" };
+    let title = format!("reconcile {}", key.label());
+    let span = info_span!(
+        "reconcile",
+        otel.name = title,
+        otel.status_code = Empty,
+        kind = key.label(),
+        namespace = %key.namespace(),
+        name,
+        generation = generation(context, &key),
+    );
+    let failed_span = span.clone();
     let result = AssertUnwindSafe(reconcile(context, &key).instrument(span)).catch_unwind().await;
     let kind = key.label();
     context.metrics.reconciles.get_or_create(&KindLabel { kind }).inc();
@@ -52,6 +64,7 @@ pub async fn work(context: &Context, key: Key) {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(failed)) => {
             context.metrics.errors.get_or_create(&ErrorLabel { kind, reason: (&failed).into() }).inc();
+            failed_span.record("otel.status_code", "ERROR");
             report(&key, &failed);
             Outcome::Failed
         }
@@ -63,6 +76,18 @@ pub async fn work(context: &Context, key: Key) {
         }
     };
     context.queue.done(key, outcome);
+}
+
+/// Which generation of a resource is reconciled.
+fn generation(context: &Context, key: &Key) -> Option<i64> {
+    let Key::Object(ObjectKey { kind, namespace, name }) = key else { return None };
+    let world = &context.world;
+    match kind {
+        Kind::Runtime => world.runtimes.get(namespace, name)?.metadata().generation,
+        Kind::Function => world.functions.get(namespace, name)?.metadata().generation,
+        Kind::Route => world.routes.get(namespace, name)?.metadata().generation,
+        Kind::Egress => world.egresses.get(namespace, name)?.metadata().generation,
+    }
 }
 
 fn report(key: &Key, error: &Error) {

@@ -2,7 +2,7 @@
 
 use crate::child::Workload;
 use crate::conditions::Finding;
-use crate::pods::Reports;
+use crate::pods::{Report, Reports};
 use crate::reasons::{self, Reason};
 use crate::world::PodView;
 use crate::world::pods::ContainerView;
@@ -21,7 +21,13 @@ pub fn diagnose(pods: &[PodView], workload: &Workload, reports: &Reports) -> Opt
     let containers = waiting.iter().flat_map(|pod| &pod.containers).filter_map(container);
     let scheduling = waiting.iter().filter_map(|pod| scheduling(pod));
     let stores = waiting.iter().filter_map(|pod| store(pod, reports));
-    containers.chain(scheduling).chain(stores).next()
+    let topologies = waiting.iter().filter_map(|pod| reports.pods.get(&pod.name)).filter_map(refused_topology);
+    containers.chain(scheduling).chain(stores).chain(topologies).next()
+}
+
+/// Why a pod does not serve what it was told last.
+pub fn refused_topology(report: &Report) -> Option<Finding> {
+    report.problem.as_ref().map(|problem| Finding::new(&reasons::TOPOLOGY_REFUSED, problem))
 }
 
 /// Why the API server lets no pod in.
@@ -48,7 +54,9 @@ fn container(container: &ContainerView) -> Option<Finding> {
         | "ImageInspectError"
         | "SignatureValidationFailed" => {
             // The node alternates between the error and the pause after it: the words of both are left out.
-            Some(Finding::new(&reasons::IMAGE_UNAVAILABLE, format!("the image of container {name} cannot be got")))
+            let image = container.image.as_deref().map(|image| format!(" {image}")).unwrap_or_default();
+            let message = format!("the image{image} of container {name} cannot be got");
+            Some(Finding::new(&reasons::IMAGE_UNAVAILABLE, message))
         }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "PreStartHookError" => {
             Some(Finding::new(&reasons::CONTAINER_REFUSED, format!("container {name}: {message}")))

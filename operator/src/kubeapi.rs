@@ -10,6 +10,8 @@ use kube::api::{
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tandem_crds::resources::{API_VERSION, GROUP, Kind, VERSION};
+use tracing::field::Empty;
+use tracing::{Instrument as _, info_span};
 
 use crate::child::{Child, ChildKind, Live};
 use crate::key::ObjectKey;
@@ -180,6 +182,22 @@ impl Writer {
         }
     }
 
+    /// The volume claim of that name; nothing if there is none.
+    pub async fn claim(&self, namespace: &str, name: &str) -> Result<Option<DynamicObject>, Error> {
+        timed(format!("read PersistentVolumeClaim {name}"), self.api(&claims(), namespace).get_opt(name)).await
+    }
+
+    /// Deletes a volume claim, and with it what is on the volume, if it is still the one that was seen.
+    pub async fn delete_claim(&self, namespace: &str, name: &str, uid: &str) -> Result<(), Error> {
+        let preconditions = Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+        let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
+        let api = self.api(&claims(), namespace);
+        match timed(format!("delete PersistentVolumeClaim {name}"), api.delete(name, &parameters)).await {
+            Ok(_) | Err(Error::Gone { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Why the controller of a workload cannot make pods: what its last event says. A StatefulSet says it nowhere else.
     pub async fn creation_failure(
         &self,
@@ -221,6 +239,10 @@ impl Writer {
     }
 }
 
+fn claims() -> ApiResource {
+    ApiResource::erase::<k8s_openapi::api::core::v1::PersistentVolumeClaim>(&())
+}
+
 fn events() -> ApiResource {
     ApiResource {
         group: "events.k8s.io".to_owned(),
@@ -254,9 +276,15 @@ pub fn version_of(object: &DynamicObject) -> Option<u64> {
 }
 
 async fn timed<T>(call: String, future: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
-    match tokio::time::timeout(CALL_TIMEOUT, future).await {
+    let span = info_span!("call", otel.name = call, otel.kind = "client", otel.status_code = Empty, error = Empty);
+    let result = match tokio::time::timeout(CALL_TIMEOUT, future.instrument(span.clone())).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(Error::new(call, error)),
         Err(_) => Err(Error::Timeout { call }),
+    };
+    if let Err(error) = &result {
+        span.record("otel.status_code", "ERROR");
+        span.record("error", error.message());
     }
+    result
 }

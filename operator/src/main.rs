@@ -6,10 +6,10 @@ use clap::Parser;
 use tandem_operator::probe;
 use tandem_operator::process::flags::Flags;
 use tandem_operator::process::run::run;
+use tandem_operator::process::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
-use tracing_subscriber::EnvFilter;
 
 /// The command that `helm test` runs: `tandem-operator probe URL...`.
 const PROBE: &str = "probe";
@@ -21,11 +21,17 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some(PROBE) {
-        log("info");
+        let _telemetry = match telemetry::init("info", None) {
+            Ok(guard) => guard,
+            Err(error) => return ended(Err(error)),
+        };
         return ended(probe::probe(&arguments.collect::<Vec<_>>(), probe::PATIENCE).await);
     }
     let flags = Flags::parse();
-    log(&flags.log_filter);
+    let _telemetry = match telemetry::init(&flags.log_filter, telemetry::endpoint().as_deref()) {
+        Ok(guard) => guard,
+        Err(error) => return ended(Err(error)),
+    };
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
     tokio::spawn(async move {
@@ -42,11 +48,6 @@ async fn main() -> ExitCode {
     });
     info!(version = env!("CARGO_PKG_VERSION"), "operator starts");
     ended(run(flags, shutdown).await)
-}
-
-fn log(filter: &str) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
 /// The status of the process; an error is logged with what caused it.

@@ -2,6 +2,10 @@
 
 /// The one field manager of the operator.
 pub const FIELD_MANAGER: &str = "tandem-operator";
+/// Keeps a runtime whose state is to be deleted with it until that is done.
+pub const FINALIZER: &str = "tandem.dev/state";
+/// The component of what removes state.
+pub const PURGE: &str = "purge";
 /// Port on which workers of functions serve.
 pub const WORKER_PORT: u16 = 9000;
 /// Port of requests.
@@ -57,6 +61,8 @@ pub mod annotation {
     pub const CONFIGURATION: &str = "tandem.dev/configuration";
     /// Revision of the topology in a ConfigMap.
     pub const TOPOLOGY: &str = "tandem.dev/topology";
+    /// The `uid` of the runtime whose state a Job removes.
+    pub const OWNER: &str = "tandem.dev/owner";
     /// Kind of store that a StatefulSet was made for.
     pub const STORE: &str = "tandem.dev/store";
 }

@@ -34,6 +34,8 @@ pub struct Report {
     pub revision: String,
     /// Its name among the runtimes.
     pub member: String,
+    /// Why the last topology that it was told does not count.
+    pub problem: Option<String>,
     /// Whether it reaches its store.
     pub store: StoreReport,
     /// The functions that it knows.

@@ -5,3 +5,4 @@ pub mod gates;
 pub mod lease;
 pub mod run;
 pub mod serve;
+pub mod telemetry;

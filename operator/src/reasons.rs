@@ -46,6 +46,7 @@ reasons! {
     FUNCTION_MISSING = Waiting "FunctionMissing", "A function that the resource names does not exist, or has no valid spec yet.", "Apply the Function, or name another one. The resource becomes ready by itself once the function is there.";
     SCALED_TO_ZERO = Waiting "ScaledToZero", "`replicas` is 0, so nothing runs.", "Raise `spec.replicas`.";
     DEFINITION_MISSING = Waiting "DefinitionMissing", "A child is of a kind that the cluster does not know: PodMonitor or HTTPRoute.", "Install the definitions of the Prometheus operator or the Gateway API, or turn the feature off. The operator looks for them again every 30 seconds.";
+    GATEWAY_REFUSED = Waiting "GatewayRefused", "The gateway does not take the HTTPRoute that leads the host of the route to the runtime, or cannot find what it refers to.", "The message is that of the gateway's controller. Check `spec.http.gateway`, the listeners of the Gateway, and which namespaces it lets in.";
     RUNTIME_NOT_READY = Waiting "RuntimeNotReady", "The resource is in the topology, but no pod of the runtime serves that topology yet.", "Look at the status of the FunctionRuntime.";
 
     STARTING = Moving "Starting", "Pods have been asked for and are not ready yet.", "Wait. If it takes long, a more precise reason follows.";
@@ -63,6 +64,7 @@ reasons! {
     SCALE_REFUSED = Stalled "ScaleRefused", "The embedded store belongs to one process, and more than one replica is asked for.", "Set `replicas` to 1, or use the store tikv.";
     NAME_TAKEN = Stalled "NameTaken", "An object that the operator did not make has the name of a child.", "Rename the resource or the other object; the message names it.";
     REJECTED = Stalled "Rejected", "The API server, or an admission policy of the cluster, refuses a child for what it says.", "The message is that of the API server: change the spec or the policy.";
+    TOPOLOGY_REFUSED = Waiting "TopologyRefused", "A pod of the runtime cannot serve the last topology; it goes on with the one before, or serves nothing.", "The message says why. Mostly its image is of another version than the operator: set `spec.image`, or remove it.";
     ROLLOUT_FAILED = Stalled "RolloutFailed", "Too many flows failed with the new revision. The previous one serves again.", "Look at the logs of the failed revision, and apply a better one.";
     HANDLERS_DIFFER = Stalled "HandlersDiffer", "The workers' handlers or states are not those that the spec pins down.", "Change `spec.handlers` and `spec.states`, or the image.";
     STATE_INCOMPATIBLE = Stalled "StateIncompatible", "The workers declare a state with another kind or type than what is stored.", "Give the state its old kind and type, or a new name.";
@@ -78,7 +80,7 @@ reasons! {
     CONTAINER_REFUSED = Waiting "ContainerRefused", "A node cannot make a container from its specification: a Secret or ConfigMap is missing, or the image would run as root.", "The message is that of the node.";
     VOLUME_PENDING = Waiting "VolumePending", "The volume of a pod is not there yet.", "Look at the PersistentVolumeClaim: is there a StorageClass that can provide it?";
     STORE_UNREACHABLE = Waiting "StoreUnreachable", "The pods of the runtime cannot reach their store.", "Check the endpoints in `spec.store.tikv`, the certificates, and network policies.";
-    PURGE_FAILED = Waiting "PurgeFailed", "The Job that removes the state of a deleted resource has failed.", "Look at the Job's logs. It is tried again; removing the finalizer gives up, and keeps the state.";
+    PURGE_FAILED = Waiting "PurgeFailed", "The state of a deleted FunctionRuntime cannot be removed, or not now. The message says why.", "It is tried again. To give up and keep what is left, set `deletionPolicy: Retain`, or remove the finalizer `tandem.dev/state`.";
 }
 
 impl Reason {

@@ -11,7 +11,7 @@ use crate::child::{ChildKind, Owner};
 use crate::conditions::{Finding, conditions};
 use crate::context::Context;
 use crate::graph::Graph;
-use crate::key::ObjectKey;
+use crate::key::{ObjectKey, Text};
 use crate::kubeapi::Error;
 use crate::queue::Outcome;
 use crate::{failure, functions, reasons, resync};
@@ -49,7 +49,10 @@ pub async fn reconcile(context: &Context, key: &ObjectKey) -> Result<Outcome, Er
                     &reasons::DEFINITION_MISSING,
                     "the cluster does not know HTTPRoute of gateway.networking.k8s.io/v1",
                 ),
-                Ok(()) if is_served => Finding::new(&reasons::READY, "the runtime serves it"),
+                Ok(()) if is_served => match refusal(context, key) {
+                    Some(refusal) => Finding::new(&reasons::GATEWAY_REFUSED, &*refusal),
+                    None => Finding::new(&reasons::READY, "the runtime serves it"),
+                },
                 Ok(()) => Finding::new(&reasons::RUNTIME_NOT_READY, "no pod of the runtime serves it yet"),
             }
         }
@@ -69,6 +72,12 @@ pub async fn reconcile(context: &Context, key: &ObjectKey) -> Result<Outcome, Er
     }
     applied?;
     Ok(Outcome::After(resync::pause()))
+}
+
+/// What the gateway says against the route.
+fn refusal(context: &Context, key: &ObjectKey) -> Option<Text> {
+    let family = context.world.children.of(key);
+    family.get(&(ChildKind::HttpRoute, key.name.clone()))?.refusal.clone()
 }
 
 fn lacks_gateway(context: &Context, spec: &FunctionRouteSpec) -> bool {

@@ -20,6 +20,7 @@ pub mod build;
 pub mod configuration;
 pub mod network;
 pub mod pods;
+pub mod purge;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -30,25 +31,33 @@ const UNSETTLED_PERIOD: Duration = Duration::from_secs(5);
 
 /// Brings the children and the status of a runtime to what its spec says.
 pub async fn reconcile(context: &Context, key: &ObjectKey) -> Result<Outcome, Error> {
-    let Some(held) = context.world.runtimes.get(&key.namespace, &key.name) else { return Ok(Outcome::Done) };
+    let Some(held) = context.world.runtimes.get(&key.namespace, &key.name) else {
+        return purge::abandoned(context, key).await;
+    };
+    if held.is_deleting() {
+        return purge::reconcile(context, key, &held).await;
+    }
     // Without a graph nothing can be said yet; it wakes everybody up when it is there.
     let Some(graph) = context.world.graph(&key.namespace) else {
         context.touch_graph(&key.namespace);
         return Ok(Outcome::Done);
     };
-    if held.is_deleting() || context.is_too_early(key, &graph, held.metadata().generation) {
+    if context.is_too_early(key, &graph, held.metadata().generation) {
         return Ok(Outcome::Done);
     }
     let owner = Owner { key: key.clone(), uid: held.uid().to_owned() };
     let family = context.world.children.of(key);
     let references = validate::References { world: &context.world, settings: &context.settings, family: &family };
     let valid = validate::validate(&owner, &graph, &references);
-    let (applied, finding) = match &valid {
-        Err(finding) => (Ok(()), Some(finding.clone())),
+    // Before there is any state: what is to be deleted with the resource must not be left behind.
+    let mut applied = purge::follow_policy(context, key, &held).await;
+    let finding = match &valid {
+        Err(finding) => Some(finding.clone()),
         Ok(valid) => {
-            let applied = context.apply(key, &build::build(&owner, valid), &BTreeSet::new()).await;
-            let finding = applied.as_ref().err().map(failure::finding);
-            (applied, finding)
+            if applied.is_ok() {
+                applied = context.apply(key, &build::build(&owner, valid), &BTreeSet::new()).await;
+            }
+            applied.as_ref().err().map(failure::finding)
         }
     };
     let known = held.good().and_then(|runtime| Some(runtime.status.as_ref()?.conditions.as_slice()));

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tandem_crds::resources::{Function, FunctionEgress, FunctionRoute, FunctionRuntime, Kind};
 
 use crate::child::ChildKind;
@@ -75,6 +76,26 @@ impl World {
             .into_iter()
             .flat_map(|(kind, names)| names.into_iter().map(move |name| ObjectKey::new(kind, namespace, name)));
         keys.collect()
+    }
+
+    /// Shows the conditions of every resource.
+    pub fn each(&self, mut show: impl FnMut(Kind, &[Condition])) {
+        self.runtimes.each(|held| {
+            let status = held.good().and_then(|one| one.status.as_ref());
+            show(Kind::Runtime, status.map(|status| status.conditions.as_slice()).unwrap_or_default());
+        });
+        self.functions.each(|held| {
+            let status = held.good().and_then(|one| one.status.as_ref());
+            show(Kind::Function, status.map(|status| status.conditions.as_slice()).unwrap_or_default());
+        });
+        self.routes.each(|held| {
+            let status = held.good().and_then(|one| one.status.as_ref());
+            show(Kind::Route, status.map(|status| status.conditions.as_slice()).unwrap_or_default());
+        });
+        self.egresses.each(|held| {
+            let status = held.good().and_then(|one| one.status.as_ref());
+            show(Kind::Egress, status.map(|status| status.conditions.as_slice()).unwrap_or_default());
+        });
     }
 
     /// Whether pods of the runtime serve what `select` finds in the graph, as it is there.

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use tandem_operator::metrics::{ErrorLabel, KindLabel, Metrics};
 use tandem_operator::reasons::{self, Effect};
+use tandem_operator::world::World;
 
 fn compare(name: &str, page: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/reference").join(name);
@@ -52,7 +53,7 @@ fn page_of_metrics_is_up_to_date() {
     metrics.reconciles.get_or_create(&kind).inc();
     metrics.errors.get_or_create(&ErrorLabel { kind: "Function", reason: "Transient" }).inc();
     metrics.duration.get_or_create(&kind).observe(1.0);
-    metrics.resources.get_or_create(&kind).set(1);
+    metrics.count_resources(&World::default());
     metrics.write("Service", "apply");
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &metrics.registry()).unwrap();

@@ -56,8 +56,8 @@ fn needed() -> Rights {
     for kind in Kind::ALL {
         let resource = resource_of(kind);
         let (verbs, has_children) = match kind {
-            Kind::Runtime | Kind::Function => (READ_AND_FINALIZE, true),
-            Kind::Route => (READ, true),
+            Kind::Runtime => (READ_AND_FINALIZE, true),
+            Kind::Function | Kind::Route => (READ, true),
             Kind::Egress => (READ, false),
         };
         need(&resource.group, &resource.plural, verbs);
@@ -67,6 +67,7 @@ fn needed() -> Rights {
         }
     }
     need("", "pods", READ);
+    need("", "persistentvolumeclaims", &["delete", "get"]);
     need("events.k8s.io", "events", &["create", "patch"]);
     rights
 }

@@ -9,5 +9,6 @@ mod scenarios {
     mod faults;
     mod lifecycle;
     mod orders;
+    mod purges;
     mod rollouts;
 }

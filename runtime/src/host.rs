@@ -191,6 +191,12 @@ struct Inner {
     problems: HashMap<(FunctionName, Revision), WorkerProblem>,
 }
 
+/// Whether the topology has workers of that revision.
+fn is_named(topology: &Topology, name: &FunctionName, revision: &Revision) -> bool {
+    let function = topology.functions.get(name);
+    function.is_some_and(|function| function.workers.iter().any(|endpoint| endpoint.revision == *revision))
+}
+
 impl Inner {
     /// Who may run an attempt that drew `draw`: the workers of that revision, or those of any that gets flows at all
     /// while none of it is connected.
@@ -211,6 +217,13 @@ impl Inner {
     fn has_room(&self, function: &FunctionName, share: u32) -> bool {
         let max = self.topology.functions.get(function).map_or(0, |declared| declared.concurrency_max);
         self.running.get(function).copied().unwrap_or_default() < (max / share) as usize
+    }
+
+    /// Forgets what is known of revisions that the topology no longer names. Should one come again, its counters begin anew.
+    fn forget_revisions(&mut self) {
+        let topology = Arc::clone(&self.topology);
+        self.past.retain(|(name, revision), _| is_named(&topology, name, revision));
+        self.problems.retain(|(name, revision), _| is_named(&topology, name, revision));
     }
 
     fn revisions_of(&self, name: &FunctionName, function: &Function) -> Vec<RevisionReport> {
@@ -281,6 +294,7 @@ impl Host {
             }
             keep
         });
+        inner.forget_revisions();
         for (endpoint, functions) in functions_of {
             if inner.links.contains_key(&endpoint) {
                 continue;
@@ -352,7 +366,10 @@ impl Host {
                 pool.retain(|other| !Arc::ptr_eq(other, worker));
             }
             let of_revision = (function.clone(), worker.revision().clone());
-            inner.past.entry(of_revision).or_default().add(worker.counts(function));
+            // Once the topology does not name it, nobody asks for it any more.
+            if is_named(&inner.topology, function, worker.revision()) {
+                inner.past.entry(of_revision).or_default().add(worker.counts(function));
+            }
             self.metrics.worker_dropped(function, reason);
         }
         drop(inner);
@@ -369,7 +386,8 @@ impl Host {
     /// Notes why a worker is not connected.
     fn note_problem(&self, endpoint: &Endpoint, functions: &[FunctionName], reason: &str, message: &str) {
         let mut inner = self.lock();
-        for function in functions {
+        let topology = Arc::clone(&inner.topology);
+        for function in functions.iter().filter(|name| is_named(&topology, name, &endpoint.revision)) {
             let problem = WorkerProblem { reason: reason.to_owned(), message: message.to_owned() };
             inner.problems.insert((function.clone(), endpoint.revision.clone()), problem);
         }

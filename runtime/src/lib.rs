@@ -46,3 +46,5 @@ mod sweeper;
 pub mod tasks;
 pub mod telemetry;
 mod turns;
+
+pub use partition::slots_key;

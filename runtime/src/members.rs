@@ -24,8 +24,10 @@ use crate::partition::numbers;
 use crate::peers::Peers;
 
 pub use map::{Map, PARTITIONS, partition_of, place};
+pub use signs::live;
 
 mod map;
+mod signs;
 
 /// How often a member gives a sign of life.
 pub const BEAT: Duration = Duration::from_secs(1);

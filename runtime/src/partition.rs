@@ -56,6 +56,8 @@ pub(crate) const GROUP_BYTES_MAX: usize = 8 << 20;
 const VERSION_BLOCK: u64 = 1 << 32;
 /// Name of the row that says which are reserved.
 const VERSIONS: &str = "versions";
+/// Name of the row that says in how many slots the data is laid out.
+const SLOTS: &str = "slots";
 /// Attempts to reserve a block of versions at start.
 const RESERVE_ATTEMPTS_MAX: u32 = 10;
 
@@ -409,9 +411,14 @@ fn release(layout: Layout, version: u64, sealing: &Sealing, lanes: &mut Lanes) -
     released
 }
 
+/// The row that says in how many slots the data of a store is laid out: two bytes, big endian.
+pub fn slots_key() -> Bytes {
+    tandem_store::keys::meta(SLOTS)
+}
+
 /// Holds the number of slots against the one that the store's data was laid out with; notes it in an empty store.
 async fn check_slots<S: Store>(store: &S, layout: Layout) -> Result<(), tandem_store::Error> {
-    let key = tandem_store::keys::meta("slots");
+    let key = slots_key();
     let slots = Bytes::copy_from_slice(&layout.slots().get().to_be_bytes());
     for _ in 0..RESERVE_ATTEMPTS_MAX {
         let snapshot = store.snapshot().await?;

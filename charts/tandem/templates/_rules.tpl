@@ -44,10 +44,10 @@ holds them. Children are only ever applied and deleted, so that nothing has `upd
 - apiGroups: [tandem.dev]
   resources: [functionruntimes/status]
   verbs: [get, patch]
-# Read to compile the topology and to make workers; patched only in metadata.finalizers, where state is purged.
+# Read to compile the topology and to make workers.
 - apiGroups: [tandem.dev]
   resources: [functions]
-  verbs: [get, list, patch, watch]
+  verbs: [get, list, watch]
 # Owns the workers of a function: OwnerReferencesPermissionEnforcement asks for it.
 - apiGroups: [tandem.dev]
   resources: [functions/finalizers]
@@ -67,7 +67,7 @@ holds them. Children are only ever applied and deleted, so that nothing has `upd
 - apiGroups: [networking.k8s.io]
   resources: [ingresses]
   verbs: [create, delete, get, list, patch, watch]
-# Purges state where the deletion policy says so.
+# Purges the state of a deleted runtime from TiKV, where its deletionPolicy is Delete.
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [create, delete, get, list, patch, watch]
@@ -75,6 +75,10 @@ holds them. Children are only ever applied and deleted, so that nothing has `upd
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [create, delete, get, list, patch, watch]
+# Purges the state of a deleted runtime on a volume, where its deletionPolicy is Delete: the claim of its own StatefulSet.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [delete, get]
 # Keeps runtimes and workers through drains of nodes.
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]

@@ -120,7 +120,7 @@ pub struct FunctionSpec {
     #[schemars(with = "PodTemplate")]
     pub pod_template: Option<PodTemplate>,
     /// What happens to its state when the resource is deleted. `Retain`: it stays, and a function of the same name finds it
-    /// again. `Delete`: it is removed.
+    /// again. `Delete` is not acted on yet: it stays until its runtime goes.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
@@ -179,7 +179,7 @@ impl Default for Rollout {
     }
 }
 
-/// What happens to state when its function is deleted.
+/// What happens to state when what it belongs to is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 #[allow(missing_docs, reason = "a documented variant would turn the schema's enum into oneOf; see the field")]

@@ -9,6 +9,7 @@ use tandem_model::slot::SlotCount;
 use tandem_model::topology::Topology;
 
 use crate::resources::duration::Duration;
+use crate::resources::function::DeletionPolicy;
 use crate::resources::pod::{ContainerResources, PodTemplate, QUANTITY_PATTERN};
 use crate::resources::status::RuntimeStatus;
 use crate::resources::{NAME_MESSAGE, NAME_RULE};
@@ -94,6 +95,10 @@ pub struct FunctionRuntimeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "PodTemplate")]
     pub pod_template: Option<PodTemplate>,
+    /// What happens to everything that it has stored when the resource is deleted. `Retain`: it stays, and a runtime of the
+    /// same name and store finds it again. `Delete`: it is removed for ever, before the resource is gone.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
 }
 
 impl Default for FunctionRuntimeSpec {
@@ -109,6 +114,7 @@ impl Default for FunctionRuntimeSpec {
             autoscaling: None,
             pod_monitor: false,
             pod_template: None,
+            deletion_policy: DeletionPolicy::default(),
         }
     }
 }

@@ -150,6 +150,9 @@ fn plan(change: &Change) -> BTreeSet<String> {
         (Some(Spec::Function(before)), None) if before.deletion_policy == DeletionPolicy::Delete => {
             plan.insert(format!("the state of function {} is deleted with it", change.name));
         }
+        (Some(Spec::Runtime(before)), None) if before.deletion_policy == DeletionPolicy::Delete => {
+            plan.insert(format!("everything that runtime {} has stored is deleted with it", change.name));
+        }
         (before, Some(Spec::Function(after))) if change.dry_run => {
             let before = before.as_ref().and_then(|before| match before {
                 Spec::Function(spec) => revision(spec),
@@ -202,7 +205,8 @@ mod tests {
         let mut loaded = load_text("test", &format!("apiVersion: tandem.dev/v1alpha1\n{text}\n")).resources;
         let function = loaded.functions.pop().map(|one| Spec::Function(Arc::new(one.resource.spec)));
         let route = loaded.routes.pop().map(|one| Spec::Route(Arc::new(one.resource.spec)));
-        function.or(route).expect("it is one")
+        let runtime = loaded.runtimes.pop().map(|one| Spec::Runtime(Arc::new(one.resource.spec)));
+        function.or(route).or(runtime).expect("it is one")
     }
 
     fn present(texts: &[&str]) -> Present {
@@ -211,7 +215,8 @@ mod tests {
             match spec(text) {
                 Spec::Function(spec) => present.functions.push(("order".into(), spec)),
                 Spec::Route(spec) => present.routes.push(("place".into(), spec)),
-                _ => {}
+                Spec::Runtime(spec) => present.runtime = Some(("main".into(), spec)),
+                Spec::Egress(_) => {}
             }
         }
         present
@@ -259,6 +264,9 @@ mod tests {
 
     #[test]
     fn state_that_goes_with_its_function_is_said_to_all() {
+        let runtime = "kind: FunctionRuntime\nmetadata: {name: main}\nspec: {deletionPolicy: Delete}";
+        let verdict = reviewed(&[runtime], &change("main", Some(runtime), None));
+        assert_eq!(verdict.warnings, ["everything that runtime main has stored is deleted with it"]);
         let delete = FUNCTION.replace("image:", "deletionPolicy: Delete, image:");
         let verdict = reviewed(&[&delete], &change("order", Some(&delete), None));
         assert_eq!(verdict.warnings, ["the state of function order is deleted with it"]);

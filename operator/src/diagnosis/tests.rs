@@ -16,7 +16,7 @@ fn pod(status: &Value) -> PodView {
 
 fn waiting(reason: &str, message: &str) -> Value {
     json!({"phase": "Pending", "containerStatuses": [
-        {"name": "runtime", "restartCount": 3, "state": {"waiting": {"reason": reason, "message": message}},
+        {"name": "runtime", "image": "shop/runtime:1", "restartCount": 3, "state": {"waiting": {"reason": reason, "message": message}},
          "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}
     ]})
 }
@@ -72,4 +72,21 @@ fn a_store_that_does_not_answer_is_named() {
     let running = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]});
     let finding = diagnose(&[pod(&running)], &Workload::default(), &reports).unwrap();
     assert_eq!((finding.reason.name, &*finding.message), ("StoreUnreachable", "no PD answers"));
+}
+
+#[test]
+fn a_topology_that_a_pod_refuses_is_named() {
+    let store = StoreReport { ready: true, problem: None };
+    let report = Report { store, problem: Some("the bundle has format 2".to_owned()), ..Report::default() };
+    let reports = Reports { pods: [("main-0".into(), report)].into() };
+    let running = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]});
+    let finding = diagnose(&[pod(&running)], &Workload::default(), &reports).unwrap();
+    assert_eq!((finding.reason.name, &*finding.message), ("TopologyRefused", "the bundle has format 2"));
+}
+
+#[test]
+fn an_image_that_cannot_be_got_is_named() {
+    let pods = [pod(&waiting("ErrImagePull", "not found"))];
+    let finding = diagnose(&pods, &Workload::default(), &Reports::default()).unwrap();
+    assert_eq!(finding.message, "the image shop/runtime:1 of container runtime cannot be got");
 }

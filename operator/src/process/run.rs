@@ -120,6 +120,7 @@ async fn serve_all(
     let health = listen(flags.health_address).await?;
     let metrics = listen(flags.metrics_address).await?;
     let registry = context.metrics.registry();
+    let counted = Arc::clone(context);
     let (health_gates, health_shutdown, metrics_shutdown) = (Arc::clone(gates), shutdown.clone(), shutdown.clone());
     tokio::spawn(async move {
         if let Err(error) = serve::health(health, health_gates, health_shutdown).await {
@@ -127,7 +128,7 @@ async fn serve_all(
         }
     });
     tokio::spawn(async move {
-        if let Err(error) = serve::metrics(metrics, registry, metrics_shutdown).await {
+        if let Err(error) = serve::metrics(metrics, registry, counted, metrics_shutdown).await {
             error!(%error, "metrics are served no more");
         }
     });

@@ -4,7 +4,7 @@
 
 use tandem_crds::resources::Kind;
 
-use crate::child::{Child, ChildKind, Owner};
+use crate::child::{Child, ChildKind, Live, Owner};
 use crate::key::ObjectKey;
 use crate::routes::build::build;
 use crate::testing::compare;
@@ -41,4 +41,30 @@ fn a_prefix_is_made_of_whole_segments() {
     assert_eq!(path("/orders/{id}"), "Prefix /orders");
     assert_eq!(path("/orders-{id}/lines"), "Prefix /");
     assert_eq!(path("/{*rest}"), "Prefix /");
+}
+
+#[test]
+fn what_a_gateway_says_against_a_route_is_read() {
+    let refusal = |conditions: serde_json::Value| {
+        let parent = serde_json::json!({"parentRef": {"name": "public"}, "conditions": conditions});
+        let route = serde_json::json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": {"name": "place", "namespace": "shop", "generation": 2}, "status": {"parents": [parent]},
+        });
+        Live::read(ChildKind::HttpRoute, &serde_json::from_value(route).unwrap()).refusal
+    };
+    let condition = |type_: &str, status: &str, generation: i64| {
+        let (reason, message) = ("NotAllowedByListeners", "no listener lets namespace shop in");
+        serde_json::json!({
+            "type": type_, "status": status, "reason": reason, "message": message, "observedGeneration": generation,
+        })
+    };
+    let all_right = serde_json::json!([condition("Accepted", "True", 2), condition("ResolvedRefs", "True", 2)]);
+    assert_eq!(refusal(all_right), None);
+    let refused = serde_json::json!([condition("Accepted", "False", 2), condition("ResolvedRefs", "True", 2)]);
+    let expected = "gateway public: NotAllowedByListeners: no listener lets namespace shop in";
+    assert_eq!(refusal(refused).as_deref(), Some(expected));
+    assert!(refusal(serde_json::json!([condition("ResolvedRefs", "False", 2)])).is_some());
+    assert_eq!(refusal(serde_json::json!([condition("Accepted", "False", 1)])), None, "it is about an earlier form");
+    assert_eq!(refusal(serde_json::json!([condition("Programmed", "False", 2)])), None);
 }

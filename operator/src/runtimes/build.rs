@@ -42,23 +42,8 @@ pub fn build(owner: &Owner, valid: &Valid) -> Vec<Child> {
     let name = &*owner.key.name;
     let file = configuration(&owner.key.namespace, name, &valid.spec);
     let file_digest = digest(file.as_bytes());
-    let mut children = vec![
-        owner.child(
-            ChildKind::ServiceAccount,
-            &account_name(name),
-            COMPONENT,
-            json!({"automountServiceAccountToken": false}),
-        ),
-        owner.child(
-            ChildKind::ConfigMap,
-            &configuration_name(name),
-            COMPONENT,
-            json!({"data": {CONFIGURATION_KEY: file}}),
-        ),
-        topology(owner, valid),
-        service(owner),
-        pods_service(owner),
-    ];
+    let mut children = basis(owner, &file).to_vec();
+    children.extend([topology(owner, valid), service(owner), pods_service(owner)]);
     children.extend(network::policies(owner, valid));
     children.push(disruption_budget(owner));
     children.push(pods::stateful_set(owner, valid, &file_digest));
@@ -67,6 +52,17 @@ pub fn build(owner: &Owner, valid: &Valid) -> Vec<Child> {
         children.push(pod_monitor(owner));
     }
     children
+}
+
+/// What pods need to reach the store: an account, and a configuration.
+pub fn basis(owner: &Owner, file: &str) -> [Child; 2] {
+    let name = &*owner.key.name;
+    let account = json!({"automountServiceAccountToken": false});
+    let configuration = json!({"data": {CONFIGURATION_KEY: file}});
+    [
+        owner.child(ChildKind::ServiceAccount, &account_name(name), COMPONENT, account),
+        owner.child(ChildKind::ConfigMap, &configuration_name(name), COMPONENT, configuration),
+    ]
 }
 
 /// The labels that select the pods.

@@ -99,6 +99,9 @@ fn state(observed: &Observed<'_>, topology: Option<&str>, serving: Option<&str>)
         return Finding::new(reason, message);
     }
     if topology != serving {
+        if let Some(finding) = observed.reports.pods.values().find_map(diagnosis::refused_topology) {
+            return finding;
+        }
         let message = "not every pod serves the last topology yet";
         return Finding::new(&reasons::TOPOLOGY_SPREADING, message);
     }

@@ -12,6 +12,7 @@ use crate::child::{Child, ChildKind, Owner};
 use crate::graph::{Accepted, bundle};
 use crate::key::ObjectKey;
 use crate::runtimes::build::build;
+use crate::runtimes::purge::{job, job_name};
 use crate::runtimes::validate::Valid;
 use crate::testing::{compare, survives_types};
 
@@ -67,6 +68,21 @@ podTemplate:
 #[test]
 fn a_runtime_of_defaults() {
     compare("src/runtimes/testdata/defaults.yaml", &without_bytes(children("{}")));
+}
+
+#[test]
+fn a_job_that_removes_what_a_runtime_has_stored() {
+    let spec = "
+store: {tikv: {endpoints: ['pd-0:2379'], tlsSecretName: tikv-client}}
+image: registry.example/runtime:1
+resources: {limits: {memory: 1Gi}}
+podTemplate: {imagePullSecrets: [{name: registry}]}
+deletionPolicy: Delete
+";
+    let spec: FunctionRuntimeSpec = serde_saphyr::from_str(spec).unwrap();
+    compare("src/runtimes/testdata/purge.yaml", &[job(&owner(), &spec, "localhost/tandem-runtime:dev", "file")]);
+    let long = "x".repeat(63);
+    assert!(job_name(&long).len() <= 63 && job_name(&long) != job_name(&"y".repeat(63)));
 }
 
 #[test]

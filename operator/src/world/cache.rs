@@ -114,6 +114,15 @@ impl<T: Resource<DynamicType = ()> + DeserializeOwned> Cache<T> {
         self.namespaces.lock().values().map(BTreeMap::len).sum()
     }
 
+    /// Shows each of them.
+    pub fn each(&self, mut show: impl FnMut(&Held<T>)) {
+        for objects in self.namespaces.lock().values() {
+            for held in objects.values() {
+                show(held);
+            }
+        }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -7,7 +7,7 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 
 use crate::key::{ObjectKey, Text};
-use crate::names::label;
+use crate::names::{PURGE, label};
 use crate::world::Shared;
 use crate::world::children::owner_of;
 
@@ -24,6 +24,8 @@ pub struct PodView {
     pub is_ready: bool,
     /// Whether it is being deleted.
     pub is_deleting: bool,
+    /// Whether it removes state, and runs no flows.
+    pub is_purge: bool,
     /// The revision of the function that it is of.
     pub revision: Option<Text>,
     /// Conditions that are false: type, reason, message.
@@ -48,6 +50,8 @@ pub struct Lack {
 pub struct ContainerView {
     /// Its name.
     pub name: Text,
+    /// Its image, while it waits.
+    pub image: Option<Text>,
     /// Reason of `state.waiting`, such as `ImagePullBackOff`.
     pub waiting: Option<Text>,
     /// Message of `state.waiting`.
@@ -58,6 +62,8 @@ pub struct ContainerView {
     pub ended: Option<Text>,
     /// How often it was started again.
     pub restarts: i64,
+    /// The last line that a purge has said, if it failed. What other containers say differs from time to time.
+    pub said: Option<Text>,
 }
 
 impl PodView {
@@ -72,6 +78,8 @@ impl PodView {
             reason: text(&condition["reason"]).unwrap_or_default(),
             message: text(&condition["message"]).unwrap_or_default(),
         });
+        let is_purge = object.labels().get(label::COMPONENT).is_some_and(|component| component == PURGE);
+        let last_line = |value: &Value| text(value)?.trim_end().lines().last().map(Text::from);
         let lists = ["initContainerStatuses", "containerStatuses"];
         let containers = lists.iter().flat_map(|list| status[*list].as_array().into_iter().flatten());
         Self {
@@ -80,16 +88,19 @@ impl PodView {
             phase: text(&status["phase"]).unwrap_or_default(),
             is_ready: holds("Ready"),
             is_deleting: object.metadata.deletion_timestamp.is_some(),
+            is_purge,
             revision: object.labels().get(label::REVISION).map(|revision| revision.as_str().into()),
             missing: missing.collect(),
             containers: containers
                 .map(|container| ContainerView {
                     name: text(&container["name"]).unwrap_or_default(),
+                    image: text(&container["image"]).filter(|_| container["state"]["waiting"].is_object()),
                     waiting: text(&container["state"]["waiting"]["reason"]),
                     message: text(&container["state"]["waiting"]["message"]),
                     exit_code: container["lastState"]["terminated"]["exitCode"].as_i64(),
                     ended: text(&container["lastState"]["terminated"]["reason"]),
                     restarts: container["restartCount"].as_i64().unwrap_or_default(),
+                    said: is_purge.then(|| last_line(&container["lastState"]["terminated"]["message"])).flatten(),
                 })
                 .collect(),
         }

@@ -43,7 +43,7 @@ impl Apply {
         match self.source.compile(Some(&self.application)) {
             Ok(Compiled { bundle: Some(bundle), .. }) if bundle.sequence <= self.desk.applied().sequence => {}
             Ok(compiled) => self.take(compiled, runtime),
-            Err(refused) => tell(&refused),
+            Err(refused) => self.refuse(&refused),
         }
     }
 
@@ -58,9 +58,15 @@ impl Apply {
         if bundle.sequence() < self.desk.applied().sequence {
             return Ok(());
         }
-        let compiled = self.source.compile_bundle(bundle, Some(&self.application)).inspect_err(tell)?;
+        let compiled = self.source.compile_bundle(bundle, Some(&self.application));
+        let compiled = compiled.inspect_err(|refused| self.refuse(refused))?;
         self.take(compiled, runtime);
         Ok(())
+    }
+
+    fn refuse(&self, refused: &Error) {
+        tell(refused, "the change is not applied; what runs goes on unchanged");
+        self.desk.set_problem(Some(summary(refused)));
     }
 
     fn take<S: Store>(&mut self, compiled: Compiled, runtime: &Runtime<S>) {
@@ -80,6 +86,19 @@ impl Apply {
             }
         }
         self.desk.set_applied(compiled.bundle.unwrap_or_default());
+        self.desk.set_problem(None);
+    }
+}
+
+/// Why a topology is refused, in one line: its first problem.
+pub(crate) fn summary(refused: &Error) -> String {
+    match refused {
+        Error::Problems(problems) => {
+            let first = problems.iter().find(|problem| problem.is_error()).or_else(|| problems.first());
+            let first = first.map(|problem| format!(", the first is: {problem}")).unwrap_or_default();
+            format!("the resources have {} problems{first}", problems.len())
+        }
+        Error::Read(_) | Error::BundleFile { .. } | Error::Bundle(_) => chain(refused),
     }
 }
 
@@ -89,11 +108,11 @@ fn warn_all(warnings: &[String]) {
     }
 }
 
-fn tell(refused: &Error) {
+pub(crate) fn tell(refused: &Error, so: &str) {
     if let Error::Problems(problems) = refused {
         for problem in problems {
             error!(problem = topology::line(problem), "resources");
         }
     }
-    error!(error = %chain(refused), "the change is not applied; what runs goes on unchanged");
+    error!(error = %chain(refused), "{so}");
 }

@@ -13,14 +13,18 @@ use crate::store::url;
 const EXIT_CODES: &str = "\
 Ends with
   0    told to end (SIGTERM, or Ctrl-C), and drained; or --check found nothing
-  1    failed: a port is taken, the store cannot be opened or has stopped
+  1    failed: a port is taken, the store cannot be opened or has stopped, or not everything was purged
   2    the flags, the configuration or the resources are wrong
+  3    not purged, because runtimes are alive
   130  Ctrl-C a second time: did not wait for flows that ran";
 
 /// Runs flows on a store, for the functions and routes of some resources.
 #[derive(Clone, Debug, Default, clap::Parser)]
-#[command(name = "tandem-runtime", version, after_help = EXIT_CODES)]
+#[command(name = "tandem-runtime", version, after_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
 pub struct Flags {
+    /// Something else than to serve.
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// The configuration: YAML, see --print-schema. Paths in it are relative to its directory.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -63,6 +67,26 @@ pub struct Flags {
     /// Only print the JSON Schema of the configuration.
     #[arg(long)]
     pub print_schema: bool,
+}
+
+/// What it does instead of serving.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Removes all state for ever: everything that this installation has in its store. Refuses while runtimes are alive.
+    Purge(PurgeFlags),
+}
+
+/// Which state is removed.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXIT_CODES)]
+#[group(required = true, multiple = true)]
+pub struct PurgeFlags {
+    /// The configuration of the runtimes: YAML. Only `store` counts.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where state lives: `tikv://HOST:PORT[,HOST:PORT][/PREFIX]`, or a directory for the embedded store.
+    #[arg(long, value_name = "STORE")]
+    pub store: Option<String>,
 }
 
 impl Flags {

@@ -17,7 +17,9 @@
 //! | [`watch`] | notices that files have changed |
 //! | [`reconfigure`] | what a change of the file means while it runs |
 //! | [`serving`] | the runtime and its ports |
+//! | [`waiting`] | the admin port, while no bundle is right |
 //! | [`signals`] | requests to end |
+//! | [`purge`] | removes all state of an installation |
 //! | [`process`] | all of it together, from the first line of the log to the last |
 //!
 //! `tandem dev` is made of the same parts, and adds workers and a terminal.
@@ -27,6 +29,7 @@ pub mod configuration;
 pub mod files;
 pub mod flags;
 pub mod process;
+pub mod purge;
 pub mod push;
 pub mod reconfigure;
 pub mod serving;
@@ -34,4 +37,5 @@ pub mod settings;
 pub mod signals;
 pub mod store;
 pub mod topology;
+pub mod waiting;
 pub mod watch;

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tandem_crds::problem::Problem;
-use tandem_server::flags::Flags;
+use tandem_server::flags::{Command, Flags, PurgeFlags};
 use tandem_server::process::{self, Ended, Error, chain};
+use tandem_server::purge;
 use tandem_server::settings::{self, Settings};
 use tandem_server::{configuration, topology};
 
@@ -17,6 +18,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const FAILED: u8 = 1;
 /// What it was told makes no sense.
 const WRONG: u8 = 2;
+/// There is somebody who would be harmed.
+const IN_USE: u8 = 3;
 /// Ctrl-C, and it did not wait: what a shell says of such a process.
 const AT_ONCE: u8 = 130;
 
@@ -26,18 +29,43 @@ fn main() -> ExitCode {
         println!("{:#}", configuration::schema());
         return ExitCode::SUCCESS;
     }
-    let settings = match settings::read(&flags) {
-        Ok(settings) => settings,
+    if let Some(Command::Purge(asked)) = flags.command {
+        return purge_all(asked);
+    }
+    match settings::read(&flags) {
+        Ok(settings) if flags.check => check(&settings),
+        Ok(settings) => run(&settings, &flags),
+        Err(error) => wrong(&error),
+    }
+}
+
+/// Says what is wrong with the flags or the configuration.
+fn wrong(error: &settings::Error) -> ExitCode {
+    match error {
+        settings::Error::Problems(problems) => print_all(problems),
+        settings::Error::File(_) => eprintln!("error: {}", chain(error)),
+    }
+    ExitCode::from(WRONG)
+}
+
+fn purge_all(asked: PurgeFlags) -> ExitCode {
+    let flags = Flags { config: asked.config, store: asked.store, ..Flags::default() };
+    let location = match settings::read_store(&flags) {
+        Ok(location) => location,
+        Err(error) => return wrong(&error),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
         Err(error) => {
-            if let settings::Error::Problems(problems) = &error {
-                print_all(problems);
-                return ExitCode::from(WRONG);
-            }
-            eprintln!("error: {}", chain(&error));
-            return ExitCode::from(WRONG);
+            eprintln!("error: failed to start threads: {error}");
+            return ExitCode::from(FAILED);
         }
     };
-    if flags.check { check(&settings) } else { run(&settings, &flags) }
+    let purged = runtime.block_on(purge::purge(&location, |text| eprintln!("{text}")));
+    runtime.shutdown_background();
+    let Err(error) = purged else { return ExitCode::SUCCESS };
+    eprintln!("error: {}", chain(&error));
+    ExitCode::from(if error.is_in_use() { IN_USE } else { FAILED })
 }
 
 /// Checks the resources as well, and touches neither ports nor the store.

@@ -25,6 +25,7 @@ use crate::settings::{Peers, Settings};
 use crate::signals::{Signals, Stop};
 use crate::store::{self, Location, Opened};
 use crate::topology::{self, Compiled, KEPT_FILE, Source};
+use crate::waiting::Waiting;
 use crate::watch::Watch;
 
 /// What the names of the store's metrics begin with.
@@ -59,6 +60,15 @@ pub enum Error {
     /// A port cannot be had, or the store refuses to begin.
     #[error(transparent)]
     Serving(#[from] serving::Error),
+    /// A port cannot be answered on yet.
+    #[error("failed to answer on {address}")]
+    Share {
+        /// Which one.
+        address: std::net::SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -137,7 +147,7 @@ struct Rest {
 
 async fn prepare(settings: &Settings) -> Result<Prepared, Error> {
     let watched: Vec<PathBuf> = settings.resources.iter().chain(&settings.bundle).cloned().collect();
-    let watch = Watch::new(&watched);
+    let mut watch = Watch::new(&watched);
     let listeners = Listeners {
         http: Port::bind(settings.http, "listen.http (--http)").await?,
         admin: Port::bind(settings.admin, "listen.admin (--admin)").await?,
@@ -149,7 +159,15 @@ async fn prepare(settings: &Settings) -> Result<Prepared, Error> {
     let source = source(settings);
     let kept = kept(settings)?;
     let previous = kept.as_deref().map(topology::read_kept).transpose()?.flatten();
-    let compiled = source.compile(previous.as_ref())?;
+    let compiled = match source.compile(previous.as_ref()) {
+        // What an operator writes it can write better: there is somebody to tell.
+        Err(refused) if source.bundle.is_some() => {
+            let member = peers.as_ref().and_then(|peers| peers.name.clone()).unwrap_or_default();
+            let waiting = Waiting { source: &source, previous: previous.as_ref(), member };
+            waiting.for_better(refused, &listeners.admin, &mut watch).await?
+        }
+        compiled => compiled?,
+    };
     let opening = tokio::time::timeout(OPEN_WITHIN, store::open(&settings.store));
     let silent = |_| Error::StoreSilent { location: settings.store.to_string() };
     let opened = opening.await.map_err(silent)??;

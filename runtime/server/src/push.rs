@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
@@ -49,10 +49,19 @@ pub struct Applied {
     pub sequence: u64,
 }
 
+/// The report of a runtime that serves nothing yet, and why.
+pub(crate) fn nothing_yet(member: &str, problem: &str) -> Response {
+    let store = StoreReport { ready: true, problem: None };
+    let (member, problem) = (member.to_owned(), Some(problem.to_owned()));
+    Json(Report { applied: Applied::default(), member, problem, store, functions: Vec::new() }).into_response()
+}
+
 /// The network's side.
 #[derive(Clone)]
 pub struct Desk {
     applied: Arc<ArcSwap<Applied>>,
+    /// Why the last one that came does not count.
+    problem: Arc<ArcSwapOption<String>>,
     pushes: mpsc::Sender<Pushed>,
     member: String,
 }
@@ -64,6 +73,9 @@ struct Report {
     #[serde(flatten)]
     applied: Applied,
     member: String,
+    /// Why the last bundle that came does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
     store: StoreReport,
     functions: Vec<FunctionReport>,
 }
@@ -86,12 +98,17 @@ impl Desk {
     /// A desk, and the pushes that come over it.
     pub fn new(member: String) -> (Self, mpsc::Receiver<Pushed>) {
         let (pushes, queue) = mpsc::channel(WAITING_MAX);
-        (Self { applied: Arc::default(), pushes, member }, queue)
+        (Self { applied: Arc::default(), problem: Arc::default(), pushes, member }, queue)
     }
 
     /// From now on this one counts.
     pub fn set_applied(&self, applied: Applied) {
         self.applied.store(Arc::new(applied));
+    }
+
+    /// Why the last one that came does not count, if it does not.
+    pub fn set_problem(&self, problem: Option<String>) {
+        self.problem.store(problem.map(Arc::new));
     }
 
     /// What counts now.
@@ -114,7 +131,9 @@ impl Desk {
         let applied = Applied::clone(&self.applied());
         let ready = runtime.is_ready();
         let problem = (!ready).then_some("the store does not answer, or the runtime is shutting down");
-        Report { applied, member: self.member.clone(), store: StoreReport { ready, problem }, functions }
+        let store = StoreReport { ready, problem };
+        let refused = self.problem.load().as_deref().cloned();
+        Report { applied, member: self.member.clone(), problem: refused, store, functions }
     }
 }
 
@@ -136,15 +155,18 @@ async fn push<S: Store>(State((desk, runtime)): Shared<S>, body: Bytes) -> Respo
     }
     match answered.await {
         Ok(Ok(())) => Json(desk.report(&runtime)).into_response(),
-        Ok(Err(error)) => {
-            let problems = if let Error::Problems(problems) = &error { problems.as_slice() } else { &[] };
-            refused(StatusCode::UNPROCESSABLE_ENTITY, &chain(&error), problems)
-        }
+        Ok(Err(error)) => unprocessable(&error),
         Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, ended, &[]),
     }
 }
 
-fn refused(status: StatusCode, error: &str, problems: &[Problem]) -> Response {
+/// Why a bundle is refused.
+pub(crate) fn unprocessable(error: &Error) -> Response {
+    let problems = if let Error::Problems(problems) = error { problems.as_slice() } else { &[] };
+    refused(StatusCode::UNPROCESSABLE_ENTITY, &chain(error), problems)
+}
+
+pub(crate) fn refused(status: StatusCode, error: &str, problems: &[Problem]) -> Response {
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     (status, Json(serde_json::json!({ "error": error, "problems": problems }))).into_response()
 }

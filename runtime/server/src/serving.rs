@@ -71,6 +71,13 @@ impl Port {
         self.address
     }
 
+    /// Another handle to the same port, for whoever answers on it before there is anything to serve.
+    pub(crate) fn share(&self) -> io::Result<TcpListener> {
+        // What tokio has made does not block, and neither does its copy.
+        let shared = std::os::fd::AsFd::as_fd(&self.listener).try_clone_to_owned()?;
+        TcpListener::from_std(shared.into())
+    }
+
     /// For whoever serves on it.
     pub fn into_listener(self) -> TcpListener {
         self.listener

@@ -82,6 +82,15 @@ pub enum Error {
 
 /// Reads the file that the flags name, if they name one, and applies the other flags.
 pub fn read(flags: &Flags) -> Result<Settings, Error> {
+    checked(flags, |checker, configuration| checker.settings(configuration, flags.ready_file.clone()))
+}
+
+/// Reads only where state lives.
+pub fn read_store(flags: &Flags) -> Result<Location, Error> {
+    checked(flags, |checker, configuration| checker.store(&configuration.store))
+}
+
+fn checked<T>(flags: &Flags, check: impl FnOnce(&mut Checker, &Configuration) -> Option<T>) -> Result<T, Error> {
     let (document, base) = match &flags.config {
         Some(path) => (Some(configuration::read(path)?), path.parent().map(Path::to_owned).unwrap_or_default()),
         None => (None, PathBuf::new()),
@@ -95,10 +104,10 @@ pub fn read(flags: &Flags) -> Result<Settings, Error> {
     let overridden = flags.apply(&mut configuration, &mut problems);
     let origin = Origin { source: flags.config.is_some().then_some(document.source), overridden, base };
     let mut checker = Checker { origin, problems };
-    let settings = checker.settings(&configuration, flags.ready_file.clone());
+    let value = check(&mut checker, &configuration);
     problem::sort(&mut checker.problems);
-    match settings {
-        Some(settings) if !checker.problems.iter().any(Problem::is_error) => Ok(settings),
+    match value {
+        Some(value) if !checker.problems.iter().any(Problem::is_error) => Ok(value),
         _ => Err(Error::Problems(checker.problems)),
     }
 }

@@ -13,7 +13,7 @@ use crate::configuration;
 pub mod url;
 
 /// The embedded store, below the data directory.
-const STORE_DIRECTORY: &str = "store";
+pub(crate) const STORE_DIRECTORY: &str = "store";
 /// What the keys of an installation begin with that says nothing about it.
 pub const PREFIX_DEFAULT: &str = "tandem";
 
@@ -115,7 +115,7 @@ async fn open_embedded(directory: &Path) -> Result<EmbeddedStore, tandem_store::
 impl Tikv {
     /// The same in the words of the store.
     #[cfg(feature = "tikv")]
-    fn options(&self) -> tikv_options::Options {
+    pub(crate) fn options(&self) -> tikv_options::Options {
         let tls = self.tls.clone();
         tikv_options::Options {
             endpoints: self.endpoints.clone(),

@@ -144,3 +144,60 @@ fn workers_of_each_revision_are_reported() {
     runtime.signal("TERM");
     assert_eq!(runtime.ended(), Some(0));
 }
+
+#[test]
+fn a_bundle_that_is_wrong_from_the_start_is_waited_out() {
+    let worker = Worker::start();
+    let site = site(&bundle(&worker, "no-slash", 1));
+    let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let configuration = std::fs::read_to_string(site.path().join("runtime.yaml")).unwrap();
+    let configuration = configuration.replace("admin: \"127.0.0.1:0\"", &format!("admin: \"{admin}\""));
+    std::fs::write(site.path().join("runtime.yaml"), configuration).unwrap();
+    let starting = Running::begin(site.path());
+    let ready = |starting: &mut Running, expected: &str| {
+        starting.until(expected, |_| {
+            let answer = ask(&admin, "GET", "/readyz", b"");
+            answer.contains(expected).then_some(answer)
+        })
+    };
+    let mut runtime = starting;
+    let answer = ready(&mut runtime, "E107");
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(ask(&admin, "GET", "/livez", b"").starts_with("HTTP/1.1 200"));
+    let (status, report) = {
+        let answer = ask(&admin, "GET", PATH, b"");
+        let (s, r) = parts(&answer);
+        (s.to_owned(), r)
+    };
+    assert_eq!((status.as_str(), report["revision"].as_str()), ("200", Some("")), "{report}");
+    assert!(report["problem"].as_str().unwrap().contains("E107"), "{report}");
+    let answer = ask(&admin, "PUT", PATH, &bundle(&worker, "also-wrong", 2).to_json().unwrap());
+    assert!(answer.starts_with("HTTP/1.1 422"), "{answer}");
+    let right = bundle(&worker, "/right/{key}", 3);
+    let answer = ask(&admin, "PUT", PATH, &right.to_json().unwrap());
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    runtime.is_ready(site.path());
+    let answer = ask(&admin, "GET", PATH, b"");
+    assert_eq!(parts(&answer).1["revision"], right.revision());
+    assert!(serves(&runtime, &worker, "/right/a"));
+    // From then on, what is wrong changes nothing, and is told.
+    mount(site.path(), &bundle(&worker, "no-slash", 4));
+    let report = runtime.until("it is told", |_| {
+        let report = parts(&ask(&admin, "GET", PATH, b"")).1;
+        (!report["problem"].is_null()).then_some(report)
+    });
+    assert_eq!(report["revision"], right.revision());
+    assert!(serves(&runtime, &worker, "/right/b"));
+    runtime.signal("TERM");
+    assert_eq!(runtime.ended(), Some(0));
+}
+
+#[test]
+fn a_runtime_that_waits_for_a_bundle_can_be_told_to_end() {
+    let worker = Worker::start();
+    let site = site(&bundle(&worker, "no-slash", 1));
+    let mut runtime = Running::begin(site.path());
+    runtime.wait_for("waiting for another bundle");
+    runtime.signal("TERM");
+    assert_eq!(runtime.ended(), Some(0));
+}

@@ -183,3 +183,33 @@ fn the_schema_is_printed() {
     let printed: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(&printed, tandem_server::configuration::schema());
 }
+
+#[test]
+fn a_purge_removes_all_state_but_not_of_a_runtime_that_lives() {
+    let worker = Worker::start();
+    let site = site(&worker);
+    let mut runtime = Running::start(site.path());
+    let (status, said) = run(site.path(), &["purge", "--config", "runtime.yaml"]);
+    assert_eq!(status, Some(3), "{said}");
+    assert!(said.contains("in use by another process"), "{said}");
+    runtime.signal("TERM");
+    assert_eq!(runtime.ended(), Some(0));
+    assert!(site.path().join("data/store/data").exists());
+    let (status, said) = run(site.path(), &["purge", "--config", "runtime.yaml"]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(!site.path().join("data/store").exists() && !site.path().join("data/topology.json").exists());
+    let (status, said) = run(site.path(), &["purge", "--config", "runtime.yaml"]);
+    assert_eq!((status, said.contains("nothing is left")), (Some(0), true), "it can be repeated: {said}");
+}
+
+#[test]
+fn a_purge_says_what_is_wrong() {
+    let site = tempfile::tempdir().unwrap();
+    let (status, said) = run(site.path(), &["purge"]);
+    assert_eq!(status, Some(2), "{said}");
+    let (status, said) = run(site.path(), &["purge", "--config", "nowhere.yaml"]);
+    assert_eq!((status, said.contains("nowhere.yaml")), (Some(2), true), "{said}");
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (status, said) = run(site.path(), &["purge", "--store", &format!("tikv://{silent}/shop")]);
+    assert_eq!((status, said.contains(&silent.to_string())), (Some(1), true), "{said}");
+}

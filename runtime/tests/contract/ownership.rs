@@ -100,6 +100,11 @@ async fn two_runtimes_on_one_embedded_store_cannot_both_commit() {
     the_same_id_runs_once(&stages).await;
 }
 
+/// Runs in bad weather.
+const WEATHER_SEEDS: u64 = 3;
+/// With more, if that was not bad enough: how many commits there are depends on how flows come to share them.
+const WEATHER_SEEDS_MAX: u64 = 12;
+
 /// Like the first, with late answers, false conflicts, and commits that are refused or of which nobody knows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_runtimes_in_bad_weather_cannot_both_commit() {
@@ -116,15 +121,21 @@ async fn two_runtimes_in_bad_weather_cannot_both_commit() {
         commit_full: 100,
         crash: 0,
     };
-    for seed in 0..3 {
+    let (mut after, mut open) = (0, 0);
+    for seed in 0..WEATHER_SEEDS_MAX {
         let store = SimulatedDisk::new(seed).open(Faults::none());
         let stages = two_stages(store.clone()).await;
         store.set_faults(WEATHER);
         transfers_keep_the_sum(&stages).await;
         the_same_id_runs_once(&stages).await;
         let counts = store.disk().counts();
-        assert!(counts.undetermined_after > 0 && counts.open_applied + counts.open_dropped > 0, "{counts:?}");
+        after += counts.undetermined_after;
+        open += counts.open_applied + counts.open_dropped;
+        if seed + 1 >= WEATHER_SEEDS && after > 0 && open > 0 {
+            return;
+        }
     }
+    panic!("the weather was too good: {after} commits undetermined and done, {open} open");
 }
 
 /// Both run a request with the same id; the first one's commit is held until the second has committed its own, and is

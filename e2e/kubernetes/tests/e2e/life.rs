@@ -34,6 +34,51 @@ fn what_is_deleted_and_applied_again_finds_its_state() -> anyhow::Result<()> {
     })
 }
 
+/// Deletes a runtime whose state goes with it, and applies it again: it begins with nothing. Then the other way round.
+fn is_purged(namespace: &Namespace, keeps: &Keeps) -> anyhow::Result<()> {
+    site::orders(namespace, keeps)?;
+    load::begin(namespace, 300)?.finish()?;
+    ensure!(!eventually("stock", START_WITHIN, || stock(namespace))?.is_empty(), "nothing was stored");
+    let policy = |policy: &str| {
+        let patch = format!(r#"{{"spec": {{"deletionPolicy": "{policy}"}}}}"#);
+        namespace.kubectl(&["patch", "functionruntime/orders", "--type", "merge", "--patch", &patch])
+    };
+    policy("Delete")?;
+    eventually("the finalizer", START_WITHIN, || {
+        let runtime = namespace.get(&["functionruntime", "orders"])?;
+        let finalizers = runtime["metadata"]["finalizers"].to_string();
+        ensure!(finalizers.contains("tandem.dev/state"), "{finalizers}");
+        Ok(())
+    })?;
+    let longest = format!("--timeout={}s", START_WITHIN.as_secs());
+    namespace.kubectl(&["delete", "functionruntime/orders", "--wait", &longest])?;
+    site::orders(namespace, keeps)?;
+    let after = eventually("stock", START_WITHIN, || stock(namespace))?;
+    ensure!(after.is_empty(), "{} shelves are there still", after.len());
+    // It is whole, and used from then on.
+    load::begin(namespace, 300)?.finish().map(drop)
+}
+
+#[test]
+fn state_on_a_volume_goes_with_its_runtime_if_its_policy_says_so() -> anyhow::Result<()> {
+    test("purge-volume", &[], |namespace| {
+        site::operator()?;
+        is_purged(namespace, &Keeps::Volume)
+    })
+}
+
+#[test]
+fn state_in_tikv_goes_with_its_runtime_if_its_policy_says_so() -> anyhow::Result<()> {
+    test("purge-tikv", &[], |namespace| {
+        site::operator()?;
+        if site::pd_endpoints().is_none() {
+            eprintln!("skipped: there is no TiKV: set TANDEM_PD_ENDPOINTS");
+            return Ok(());
+        }
+        is_purged(namespace, &Keeps::Tikv(2))
+    })
+}
+
 /// What is on each shelf, as the admin port tells it, through the API server.
 fn stock(namespace: &Namespace) -> anyhow::Result<BTreeMap<String, (Value, Value)>> {
     let service = format!("/api/v1/namespaces/{}/services/orders-admin:9090", namespace.name);

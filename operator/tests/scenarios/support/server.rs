@@ -55,6 +55,10 @@ pub(crate) struct State {
     pub(crate) crash_after: Option<usize>,
     pub(crate) has_crashed: bool,
     pub(crate) uids: u64,
+    /// A namespace in which nothing new can be made, because it is being deleted.
+    pub(crate) ending: Option<String>,
+    /// What the container of every purge ended with and said, as long as it fails.
+    pub(crate) purge_fails: Option<(i64, String)>,
 }
 
 /// See the module.
@@ -149,10 +153,15 @@ impl ApiServer {
             }
             (None, None) if !is_apply => return Err((404, "NotFound")),
             (None, None) => patch.clone(),
-            (None, Some(old)) if !is_apply => merged(old, patch),
+            (None, Some(old)) if !is_apply => {
+                check_version(old, patch)?;
+                merged(old, patch)
+            }
             (None, Some(old)) => {
                 let mut new = patch.clone();
-                for field in ["uid", "resourceVersion", "creationTimestamp", "generation", "deletionTimestamp"] {
+                for field in
+                    ["uid", "resourceVersion", "creationTimestamp", "generation", "deletionTimestamp", "finalizers"]
+                {
                     if let Some(value) = old["metadata"].get(field) {
                         new["metadata"][field] = value.clone();
                     }
@@ -164,7 +173,15 @@ impl ApiServer {
             }
         };
         new["metadata"]["namespace"] = place.1.clone().into();
-        Ok(self.store(&place, old.as_ref(), new))
+        if old.is_none() && self.lock().ending.as_ref() == Some(&place.1) {
+            return Err((403, "forbidden: unable to create new content in it because it is being terminated"));
+        }
+        let is_over = new["metadata"].get("deletionTimestamp").is_some() && !has_finalizers(&new);
+        let stored = self.store(&place, old.as_ref(), new);
+        if is_over {
+            self.remove(&place);
+        }
+        Ok(stored)
     }
 
     /// Stores an object as the server does: with a version if it is another one, with a generation if its spec is.
@@ -203,8 +220,14 @@ impl ApiServer {
         Ok(json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
     }
 
-    /// Removes an object and what it owns.
+    /// Removes an object and what it owns, as soon as it has no finalizers.
     pub(crate) fn remove(&self, place: &Place) -> Option<Value> {
+        let held = self.lock().objects.get(place).cloned()?;
+        if has_finalizers(&held) {
+            let mut going = held.clone();
+            going["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z".into();
+            return Some(self.store(place, Some(&held), going));
+        }
         let mut state = self.lock();
         let mut object = state.objects.remove(place)?;
         state.version += 1;
@@ -221,6 +244,16 @@ impl ApiServer {
         }
         Some(object)
     }
+}
+
+fn has_finalizers(object: &Value) -> bool {
+    object["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty())
+}
+
+fn check_version(old: &Value, patch: &Value) -> Result<(), (u16, &'static str)> {
+    let version = patch["metadata"].get("resourceVersion");
+    let is_other = version.is_some_and(|version| *version != old["metadata"]["resourceVersion"]);
+    if is_other { Err((409, "the object has been modified")) } else { Ok(()) }
 }
 
 fn check_uid(old: &Value, patch: &Value) -> Result<(), (u16, &'static str)> {

@@ -116,7 +116,13 @@ pub(crate) struct Running {
 impl Running {
     /// Starts it on the `runtime.yaml` of a directory, and waits until it serves.
     pub(crate) fn start(directory: &Path) -> Self {
-        let ready = directory.join("ready.json");
+        let mut running = Self::begin(directory);
+        running.is_ready(directory);
+        running
+    }
+
+    /// Starts it, and waits for nothing.
+    pub(crate) fn begin(directory: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tandem-runtime"));
         command.current_dir(directory).env_remove("TANDEM_LOG");
         command.args(["--config", "runtime.yaml", "--ready-file", "ready.json"]);
@@ -130,12 +136,16 @@ impl Running {
                 line.clear();
             }
         });
-        let mut running = Self { child, printed, http: String::new(), admin: String::new() };
-        let addresses = running.until("it is ready", |_| std::fs::read(&ready).ok());
+        Self { child, printed, http: String::new(), admin: String::new() }
+    }
+
+    /// Waits until it serves.
+    pub(crate) fn is_ready(&mut self, directory: &Path) {
+        let ready = directory.join("ready.json");
+        let addresses = self.until("it is ready", |_| std::fs::read(&ready).ok());
         let addresses: serde_json::Value = serde_json::from_slice(&addresses).unwrap();
         let address = |of: &str| addresses[of].as_str().unwrap().trim_start_matches("http://").to_owned();
-        (running.http, running.admin) = (address("http"), address("admin"));
-        running
+        (self.http, self.admin) = (address("http"), address("admin"));
     }
 
     /// Waits until there is something to be found.

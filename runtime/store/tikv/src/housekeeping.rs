@@ -35,7 +35,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// An elected process that does not count for so many intervals is taken for dead.
 const SILENT_INTERVALS: u32 = 3;
 /// The own row of the election.
-const ELECTED_ROW: &[u8] = b"housekeeper";
+pub(crate) const ELECTED_ROW: &[u8] = b"housekeeper";
 /// Locks are cleared by force once they are so old. No transaction of ours is under way for as long as that.
 const LOCK_AGE: Duration = Duration::from_secs(90);
 /// Locks are asked for in batches of this size.

@@ -15,6 +15,7 @@
 //! | `together` | one timestamp and one read for those who ask at once |
 //! | `claims`, `pending`, `batches`, [`retry`] | timestamps to start at, keys being cleared, requests, limits |
 //! | [`TikvStore`], `open` | the store on a real cluster, and what is checked first |
+//! | [`purge`] | removes an installation |
 //! | [`Remote`] | the real cluster |
 //! | `bare` | plain transactions of the crate, for benchmarks to compare with |
 //! | `housekeeping`, `tls` | locks of the dead, old history, certificates |
@@ -35,6 +36,7 @@ pub mod options;
 mod pending;
 mod plan;
 mod prewrite;
+pub mod purge;
 mod read;
 mod remote;
 mod resolve;

@@ -24,10 +24,12 @@ pub type TikvStore = ClusterStore<Remote>;
 const FORMAT: u32 = 1;
 /// Stands before the version in the format row.
 const FORMAT_LABEL: &str = "tandem on TiKV, format ";
+/// What the format row says while everything is being removed. Nothing that runs flows opens it.
+const BEING_PURGED: &str = "tandem on TiKV, being purged";
 /// The own row that holds it.
-const FORMAT_ROW: &[u8] = b"format";
+pub(crate) const FORMAT_ROW: &[u8] = b"format";
 /// Opening takes no longer.
-const OPEN_TIME: Duration = Duration::from_secs(8);
+pub(crate) const OPEN_TIME: Duration = Duration::from_secs(8);
 /// Two who open an empty store at once may disturb each other this often.
 const FORMAT_ATTEMPTS: usize = 5;
 /// A difference to PD's clock that is worth a warning. Nothing is decided by clocks.
@@ -46,6 +48,28 @@ impl TikvStore {
 }
 
 async fn open(options: &Options) -> Result<TikvStore, Error> {
+    let Parts { own, rows, everything, dialer, stats } = connect(options).await?;
+    let all = ClusterStore::with_stats(everything.clone(), options.timeouts, stats.clone());
+    check_format(&own, &all, options).await?;
+    let housekeeping = Housekeeping { own, everything, dialer, options: options.clone(), stats };
+    tokio::spawn(housekeeping.run(rows.until_dropped()));
+    Ok(rows)
+}
+
+/// An installation, before anybody has looked at what it is.
+pub(crate) struct Parts {
+    /// The store's own rows.
+    pub(crate) own: TikvStore,
+    /// The rows of its users.
+    pub(crate) rows: TikvStore,
+    /// Both, and whatever else begins with the prefix.
+    pub(crate) everything: Remote,
+    pub(crate) dialer: Dialer,
+    pub(crate) stats: Arc<Stats>,
+}
+
+/// Connects, and asks PD for the time.
+pub(crate) async fn connect(options: &Options) -> Result<Parts, Error> {
     let stats: Arc<Stats> = Arc::default();
     let certificates = options.tls.as_ref().map(|files| tls::read(files, unix_time())).transpose()?;
     let dialer = Dialer::new(certificates);
@@ -63,12 +87,8 @@ async fn open(options: &Options) -> Result<TikvStore, Error> {
         );
     }
     let part = |part: Remote| ClusterStore::with_stats(part, options.timeouts, stats.clone());
-    let (own, everything) = (part(remote.own()), remote.everything());
-    check_format(&own, &part(everything.clone()), options).await?;
-    let store = part(remote);
-    let housekeeping = Housekeeping { own, everything, dialer, options: options.clone(), stats };
-    tokio::spawn(housekeeping.run(store.until_dropped()));
-    Ok(store)
+    let (own, everything, rows) = (part(remote.own()), remote.everything(), part(remote));
+    Ok(Parts { own, rows, everything, dialer, stats })
 }
 
 /// How far apart the clocks are, if that is worth a word.
@@ -94,15 +114,10 @@ async fn check_format<C: Cluster>(
         // At the same time: otherwise the row of somebody else who opens it now would be taken for a foreign key.
         let all = everything.snapshot_at(snapshot.timestamp()).await?;
         if let Some((first, _)) = all.scan(&any, 1, false).await?.first() {
-            let why = format!(
-                "there are keys below prefix {:?} (the first is {}), but no row that says what they are; choose another prefix",
-                options.prefix,
-                first.escape_ascii()
-            );
-            return Err(Error::Refused(format!("{}: {why}", options.shown())));
+            return Err(foreign(first, options));
         }
         let read = Read { key: key.clone(), seen_at: snapshot.timestamp(), value: None };
-        let row = Bytes::from(format!("{FORMAT_LABEL}{FORMAT}"));
+        let row = format_row();
         let commit = Commit {
             primary: key.clone(),
             reads: vec![read],
@@ -117,7 +132,31 @@ async fn check_format<C: Cluster>(
     Err(Error::Unavailable(format!("{}: the format could not be noted", options.shown())))
 }
 
-fn judge(row: &[u8], options: &Options) -> Result<(), Error> {
+/// What is said of keys that nobody has labelled.
+pub(crate) fn foreign(first: &[u8], options: &Options) -> Error {
+    let why = format!(
+        "there are keys below prefix {:?} (the first is {}), but no row that says what they are; choose another prefix",
+        options.prefix,
+        first.escape_ascii()
+    );
+    Error::Refused(format!("{}: {why}", options.shown()))
+}
+
+/// The format row of an installation.
+pub(crate) fn format_row() -> Bytes {
+    Bytes::from(format!("{FORMAT_LABEL}{FORMAT}"))
+}
+
+/// The format row of an installation that is being removed.
+pub(crate) fn purge_row() -> Bytes {
+    Bytes::from_static(BEING_PURGED.as_bytes())
+}
+
+pub(crate) fn judge(row: &[u8], options: &Options) -> Result<(), Error> {
+    if row == BEING_PURGED.as_bytes() {
+        let why = "a purge of what is stored here has begun and has not ended; let `tandem-runtime purge` end it, or choose another prefix";
+        return Err(Error::Refused(format!("{}: {why}", options.shown())));
+    }
     let text = String::from_utf8_lossy(row);
     match text.strip_prefix(FORMAT_LABEL).and_then(|version| version.parse().ok()) {
         Some(found) if found > FORMAT => Err(Error::NewerFormat { path: options.shown(), found, known: FORMAT }),

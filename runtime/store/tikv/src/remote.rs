@@ -58,7 +58,7 @@ const END_OF_TIME: u64 = u64::MAX;
 /// What the keys of the rows that users of the store have begin with, after the prefix of the installation.
 pub(crate) const ROWS: &[u8] = b"d";
 /// The same of rows that are the store's own, out of reach of scans.
-const OWN: &[u8] = b"o";
+pub(crate) const OWN: &[u8] = b"o";
 
 /// A part of the keys of a cluster of TiKV stores and PD. Clones share the connections.
 #[derive(Clone)]

@@ -7,6 +7,7 @@ use tandem_store_tikv::options::{Options, TlsFiles};
 
 mod locks;
 mod opening;
+mod purging;
 mod scans;
 
 /// Names a directory with `ca.pem`, `cert.pem` and `key.pem`, for a cluster with TLS.

@@ -68,7 +68,7 @@ async fn somebody_else_is_there() {
 }
 
 /// Writes a key as somebody else would.
-async fn put(options: &Options, key: &str, value: &str) {
+pub(super) async fn put(options: &Options, key: &str, value: &str) {
     let client = TransactionClient::new(options.endpoints.clone()).await.expect("the cluster answers");
     let warn = TransactionOptions::new_optimistic().drop_check(CheckLevel::Warn);
     let mut transaction = client.begin_with_options(warn).await.expect("the cluster answers");
