@@ -25,7 +25,7 @@ const DEBUG: &[&str] = &["--log-filter=tandem_operator=debug,info"];
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_do_is_set_right_and_what_was_missed_is_made_up_for() -> anyhow::Result<()> {
     let options = Options { collectors: true, ..Options::default() };
-    let Some(mut site) = Site::start(NAMESPACES, options).await? else { return Ok(()) };
+    let Some(mut site) = Site::start("drift", NAMESPACES, options).await? else { return Ok(()) };
     let all = objects::shops(FUNCTIONS, ROUTES, NAMESPACES);
     let operator = site.operator(DEBUG).await?;
     apply_patiently(site.client.clone(), all.clone(), WRITERS).await?;

@@ -36,7 +36,7 @@ pub(crate) struct Site {
     pub(crate) stand_in: StandIn,
     pub(crate) tracker: Tracker,
     pub(crate) control_plane: ControlPlane,
-    directory: tempfile::TempDir,
+    log: PathBuf,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) type Snapshot = BTreeMap<(String, String, String), Value>;
 
 impl Site {
     /// A cluster with so many namespaces; `None` if Kubernetes was never built here.
-    pub(crate) async fn start(namespaces: usize, options: Options) -> anyhow::Result<Option<Self>> {
+    pub(crate) async fn start(name: &str, namespaces: usize, options: Options) -> anyhow::Result<Option<Self>> {
         let turn = TURN.lock().await;
         let Some(control_plane) = ControlPlane::start_if_built(options).await? else { return Ok(None) };
         let client = api::client(&control_plane.kubeconfig()).await?;
@@ -54,19 +54,21 @@ impl Site {
             api::namespace(&client, &objects::namespace(number)).await?;
         }
         let (stand_in, tracker) = (StandIn::start(&client), Tracker::start(&client));
-        let directory = tempfile::tempdir()?;
-        Ok(Some(Self { client, stand_in, tracker, control_plane, directory, _turn: turn }))
+        // It stays for those who look into a failure.
+        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("operator-{name}.log"));
+        std::fs::write(&log, "")?;
+        Ok(Some(Self { client, stand_in, tracker, control_plane, log, _turn: turn }))
     }
 
     /// Where operators log.
-    pub(crate) fn log(&self) -> PathBuf {
-        self.directory.path().join("operator.log")
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
     }
 
     /// Starts an operator, and does not wait for it.
     pub(crate) fn launch(&self, arguments: &[&str]) -> anyhow::Result<Operator> {
         let program = Path::new(env!("CARGO_BIN_EXE_tandem-operator"));
-        Operator::start(program, &self.control_plane.kubeconfig(), &self.log(), arguments)
+        Operator::start(program, &self.control_plane.kubeconfig(), self.log(), arguments)
     }
 
     /// Starts an operator, and waits until it knows everything.
