@@ -9,7 +9,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tandem_e2e_kubernetes::control_plane::{ControlPlane, Options};
 use tandem_e2e_operator::{Operator, StandIn, Tracker, api, objects};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Everything is ready by then, also on a machine that does much else.
 pub(crate) const SOON: Duration = Duration::from_mins(3);
@@ -27,8 +27,8 @@ const CHILDREN: &[(&str, &str, &str)] = &[
     ("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
 ];
 
-/// One API server at a time: two would only wait for each other.
-static TURN: Mutex<()> = Mutex::const_new(());
+/// Two API servers at a time: one test mostly waits for a lease, and three would only wait for each other.
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// See the module.
 pub(crate) struct Site {
@@ -37,7 +37,7 @@ pub(crate) struct Site {
     pub(crate) tracker: Tracker,
     pub(crate) control_plane: ControlPlane,
     log: PathBuf,
-    _turn: MutexGuard<'static, ()>,
+    _turn: SemaphorePermit<'static>,
 }
 
 /// Kind, namespace and name of a child, and what it is for.
@@ -46,7 +46,7 @@ pub(crate) type Snapshot = BTreeMap<(String, String, String), Value>;
 impl Site {
     /// A cluster with so many namespaces; `None` if Kubernetes was never built here.
     pub(crate) async fn start(name: &str, namespaces: usize, options: Options) -> anyhow::Result<Option<Self>> {
-        let turn = TURN.lock().await;
+        let turn = TURNS.acquire().await?;
         let Some(control_plane) = ControlPlane::start_if_built(options).await? else { return Ok(None) };
         let client = api::client(&control_plane.kubeconfig()).await?;
         api::define(&client).await?;
