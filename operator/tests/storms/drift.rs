@@ -17,6 +17,8 @@ const ROUTES: usize = 6;
 const WRITERS: usize = 8;
 /// A function without a route, which is deleted.
 const GONE: usize = 7;
+/// A function that nobody edits, and whose Deployment is deleted.
+const UNTOUCHED: usize = 3;
 /// What is done to children.
 const DAMAGES: usize = 40;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -25,7 +27,7 @@ const DEBUG: &[&str] = &["--log-filter=tandem_operator=debug,info"];
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_do_is_set_right_and_what_was_missed_is_made_up_for() -> anyhow::Result<()> {
     let options = Options { collectors: true, ..Options::default() };
-    let Some(mut site) = Site::start(NAMESPACES, options).await? else { return Ok(()) };
+    let Some(mut site) = Site::start("drift", NAMESPACES, options).await? else { return Ok(()) };
     let all = objects::shops(FUNCTIONS, ROUTES, NAMESPACES);
     let operator = site.operator(DEBUG).await?;
     apply_patiently(site.client.clone(), all.clone(), WRITERS).await?;
@@ -76,7 +78,9 @@ async fn damage(site: &Site, children: &Snapshot) -> anyhow::Result<()> {
 /// The operator stands still while things change, and cannot go on from where it was: the history is gone.
 async fn missed(site: &mut Site, operator: &Operator, before: &Snapshot) -> anyhow::Result<()> {
     operator.signal("STOP")?;
-    let deployment = before.keys().find(|(kind, ..)| kind == "Deployment").map(|(_, space, name)| (space, name));
+    let untouched = objects::function_name(UNTOUCHED);
+    let is_of = |(kind, _, name): &&(String, String, String)| kind == "Deployment" && name.starts_with(&untouched);
+    let deployment = before.keys().find(is_of).map(|(_, space, name)| (space, name));
     let (space, name) = deployment.ok_or_else(|| anyhow::anyhow!("no Deployment"))?;
     let child = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"namespace": space, "name": name}});
     api::delete(&site.client, &child).await?;

@@ -20,7 +20,7 @@ const FROZEN: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_ends_ready_whatever_is_killed_in_the_middle() -> anyhow::Result<()> {
-    let Some(mut site) = Site::start(NAMESPACES, Options::default()).await? else { return Ok(()) };
+    let Some(mut site) = Site::start("kills", NAMESPACES, Options::default()).await? else { return Ok(()) };
     let mut all = objects::shops(FUNCTIONS, ROUTES, NAMESPACES);
     let mut random = SmallRng::seed_from_u64(1);
     all.shuffle(&mut random);

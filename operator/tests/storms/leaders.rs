@@ -19,7 +19,7 @@ fn leads(operator: &Operator) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_operators_one_works_and_the_other_takes_over() -> anyhow::Result<()> {
-    let Some(site) = Site::start(1, Options::default()).await? else { return Ok(()) };
+    let Some(site) = Site::start("leaders", 1, Options::default()).await? else { return Ok(()) };
     let arguments = |name: &'static str| ["--leader-elect", "--pod-namespace=default", name];
     let mut first = site.operator(&arguments("--pod-name=first")).await?;
     let begun = Instant::now();
@@ -40,7 +40,7 @@ async fn of_two_operators_one_works_and_the_other_takes_over() -> anyhow::Result
     site.tracker.all_ready(all.len(), SOON).await?;
     ensure!(leads(&second) && second.writes()? > 0.0, "the second one did not take over");
     site.settle(&second).await?;
-    let (expected, writes) = (site.snapshot().await?, second.writes()?);
+    let expected = site.snapshot().await?;
     first.signal("CONT")?;
     let begun = Instant::now();
     while !first.has_ended() {
@@ -48,6 +48,7 @@ async fn of_two_operators_one_works_and_the_other_takes_over() -> anyhow::Result
         tokio::time::sleep(LOOK_EVERY).await;
     }
     site.settle(&second).await?;
-    ensure!((second.writes()? - writes).abs() < f64::EPSILON, "something had to be set right");
-    site.is_again(&expected).await
+    // What the first one was writing when it was frozen may still have arrived.
+    site.is_again(&expected).await?;
+    site.tracker.all_ready(all.len(), SOON).await
 }

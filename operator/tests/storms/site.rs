@@ -9,7 +9,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tandem_e2e_kubernetes::control_plane::{ControlPlane, Options};
 use tandem_e2e_operator::{Operator, StandIn, Tracker, api, objects};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Everything is ready by then, also on a machine that does much else.
 pub(crate) const SOON: Duration = Duration::from_mins(3);
@@ -27,8 +27,8 @@ const CHILDREN: &[(&str, &str, &str)] = &[
     ("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
 ];
 
-/// One API server at a time: two would only wait for each other.
-static TURN: Mutex<()> = Mutex::const_new(());
+/// Two API servers at a time: one test mostly waits for a lease, and three would only wait for each other.
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// See the module.
 pub(crate) struct Site {
@@ -36,8 +36,8 @@ pub(crate) struct Site {
     pub(crate) stand_in: StandIn,
     pub(crate) tracker: Tracker,
     pub(crate) control_plane: ControlPlane,
-    directory: tempfile::TempDir,
-    _turn: MutexGuard<'static, ()>,
+    log: PathBuf,
+    _turn: SemaphorePermit<'static>,
 }
 
 /// Kind, namespace and name of a child, and what it is for.
@@ -45,8 +45,8 @@ pub(crate) type Snapshot = BTreeMap<(String, String, String), Value>;
 
 impl Site {
     /// A cluster with so many namespaces; `None` if Kubernetes was never built here.
-    pub(crate) async fn start(namespaces: usize, options: Options) -> anyhow::Result<Option<Self>> {
-        let turn = TURN.lock().await;
+    pub(crate) async fn start(name: &str, namespaces: usize, options: Options) -> anyhow::Result<Option<Self>> {
+        let turn = TURNS.acquire().await?;
         let Some(control_plane) = ControlPlane::start_if_built(options).await? else { return Ok(None) };
         let client = api::client(&control_plane.kubeconfig()).await?;
         api::define(&client).await?;
@@ -54,19 +54,21 @@ impl Site {
             api::namespace(&client, &objects::namespace(number)).await?;
         }
         let (stand_in, tracker) = (StandIn::start(&client), Tracker::start(&client));
-        let directory = tempfile::tempdir()?;
-        Ok(Some(Self { client, stand_in, tracker, control_plane, directory, _turn: turn }))
+        // It stays for those who look into a failure.
+        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("operator-{name}.log"));
+        std::fs::write(&log, "")?;
+        Ok(Some(Self { client, stand_in, tracker, control_plane, log, _turn: turn }))
     }
 
     /// Where operators log.
-    pub(crate) fn log(&self) -> PathBuf {
-        self.directory.path().join("operator.log")
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
     }
 
     /// Starts an operator, and does not wait for it.
     pub(crate) fn launch(&self, arguments: &[&str]) -> anyhow::Result<Operator> {
         let program = Path::new(env!("CARGO_BIN_EXE_tandem-operator"));
-        Operator::start(program, &self.control_plane.kubeconfig(), &self.log(), arguments)
+        Operator::start(program, &self.control_plane.kubeconfig(), self.log(), arguments)
     }
 
     /// Starts an operator, and waits until it knows everything.
