@@ -53,6 +53,9 @@ struct Arguments {
     /// Seconds of rest.
     #[arg(long, default_value_t = 60)]
     rest: u64,
+    /// What else goes on, for the page.
+    #[arg(long, default_value = "")]
+    remark: String,
     /// Only the storm and the start over everything.
     #[arg(long)]
     storm_only: bool,

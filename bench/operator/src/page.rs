@@ -49,8 +49,14 @@ fn conditions(runs: &[&Run]) -> String {
     for run in runs {
         let _ = writeln!(
             text,
-            "- {} functions, {} routes, {} namespaces with a runtime each; {} writers; {} processors; load average before: {}",
-            run.functions, run.routes, run.namespaces, run.writers, run.processors, run.load_before
+            "- {} functions, {} routes, {} namespaces with a runtime each; {} writers; {} processors; load average before: {}{}",
+            run.functions,
+            run.routes,
+            run.namespaces,
+            run.writers,
+            run.processors,
+            run.load_before,
+            remark(run)
         );
     }
     let is_busy = |run: &&Run| run.load_before.parse::<f64>().is_ok_and(|load| load > LOAD_MAX);
@@ -59,6 +65,10 @@ fn conditions(runs: &[&Run]) -> String {
                  and their ratios uncertain; CPU, memory and calls depend on that far less.\n";
     }
     text
+}
+
+fn remark(run: &Run) -> String {
+    if run.remark.is_empty() { String::new() } else { format!(". {}", run.remark) }
 }
 
 /// A table with a column for each run.

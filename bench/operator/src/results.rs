@@ -35,6 +35,9 @@ pub(crate) struct Run {
     pub(crate) processors: usize,
     /// Load average before it.
     pub(crate) load_before: String,
+    /// What went on meanwhile, as whoever measured it says.
+    #[serde(default)]
+    pub(crate) remark: String,
     pub(crate) script: Option<Script>,
     pub(crate) storm: Storm,
     pub(crate) cold_start: ColdStart,
@@ -158,6 +161,7 @@ impl Run {
             namespaces: arguments.namespaces,
             writers: arguments.writers,
             processors: std::thread::available_parallelism().map(usize::from).unwrap_or_default(),
+            remark: arguments.remark.clone(),
             load_before: load.split(' ').next().unwrap_or_default().to_owned(),
             ..Self::default()
         }
