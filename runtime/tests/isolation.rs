@@ -24,6 +24,8 @@ use stage::{Stage, embedded};
 
 #[path = "support/either.rs"]
 mod either;
+#[path = "support/forgetful.rs"]
+mod forgetful;
 #[path = "support/held.rs"]
 mod held;
 #[path = "isolation/phantoms.rs"]

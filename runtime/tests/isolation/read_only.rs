@@ -2,9 +2,10 @@
 
 use tandem_model::outcome::Outcome;
 
-use super::{READ_ONLY, WRITING, at, on_each_store, read};
+use super::{ALL, READ_ONLY, WRITING, at, on_each_store, read};
+use crate::forgetful::ForgetfulStore;
 use crate::script::{Step, node, point, reach, reached, until};
-use crate::stage::{end_of, ended, result};
+use crate::stage::{Stage, end_of, ended, result};
 
 /// Reads x and y, entered at x itself.
 fn look() -> Vec<Step> {
@@ -117,4 +118,26 @@ async fn read_only_sees_no_half_of_a_flow() {
         }
     })
     .await;
+}
+
+// To see it fail: answer with an error where `Step::Refused` comes back from an attempt (`Flow::after`).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flows_whose_snapshot_is_let_go_of_run_again_on_another_one() {
+    for handler in ALL {
+        let store = ForgetfulStore::default();
+        let stage = Stage::start(store.clone()).await;
+        stage.run("x", vec![Step::Set(1)]).await;
+        stage.run("y", vec![Step::Set(2)]).await;
+        let (here, go) = (point("here"), point("go"));
+        let steps = vec![Step::Read, Step::Reach(here.clone()), Step::Await(go.clone(), 1), Step::Digit(read("y"))];
+        let flow = stage.submit(&stage.id(), &at(handler, "x", steps)).await.unwrap();
+        until(&here, 1).await;
+        // What the second attempt has to see; the first could have seen only half of it.
+        stage.run("y", vec![Step::Set(3)]).await;
+        store.forget();
+        reach(&go);
+        let record = ended(flow).await.record;
+        assert_eq!((end_of(&record), result(&record)), ((Outcome::Committed, ""), 13), "{handler}");
+        assert_eq!((record.attempts, reached(&here)), (2, 2), "{handler}");
+    }
 }
