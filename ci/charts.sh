@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Checks the charts: lint, golden renders, values that must be refused, rights, names of metrics. UPDATE=1 writes the golden renders anew.
+# What may stop reading early (grep -q, cmp, awk with exit) reads files and no pipes: with pipefail, who still writes would fail the check.
 # Needs Helm: HELM=path, or `helm` on PATH, or the one that the harness of e2e/kubernetes has built. Without it, nothing is checked and that is
 # said; with TANDEM_REQUIRE_HELM=1 it is an error.
 set -euo pipefail
@@ -44,7 +45,8 @@ golden() {
     local name; name="$(basename "$values" .yaml)"
     local stored="charts/tandem/golden/$name.yaml"
     render tandem tandem tandem-system --values "$values" > "$scratch/$name.yaml" || { fail "helm template with $values"; continue; }
-    render tandem tandem tandem-system --values "$values" | cmp -s - "$scratch/$name.yaml" || fail "$values renders differently each time"
+    render tandem tandem tandem-system --values "$values" > "$scratch/again.yaml" || fail "helm template with $values"
+    cmp -s "$scratch/again.yaml" "$scratch/$name.yaml" || fail "$values renders differently each time"
     if [ "${UPDATE:-}" = 1 ]; then cp "$scratch/$name.yaml" "$stored"; fi
     diff -u "$stored" "$scratch/$name.yaml" >&2 || fail "$stored is stale: UPDATE=1 ci/charts.sh"
   done
@@ -71,7 +73,8 @@ rights() {
   local render
   for render in "$scratch"/{default,full,namespaced}.yaml; do
     ! grep -nE "(resources|verbs|apiGroups): .*\*" "$render" || fail "a right to everything in $(basename "$render")"
-    documents ClusterRole "$render" | grep -q secrets && fail "$(basename "$render") reads secrets of the cluster" || true
+    documents ClusterRole "$render" > "$scratch/roles"
+    ! grep -q secrets "$scratch/roles" || fail "$(basename "$render") reads secrets of the cluster"
     # Each rule has one resource, and a comment before it.
     ! grep -nE "resources: \[.*,.*\]$" "$render" | grep -v functionegresses || fail "a rule with several resources in $(basename "$render")"
   done
@@ -118,10 +121,11 @@ documentation() {
 # Each dashboard becomes a ConfigMap, whole.
 dashboards() {
   render tandem tandem tandem-system --set monitoring.dashboards.enabled=true > "$scratch/dashboards.yaml"
+  documents ConfigMap "$scratch/dashboards.yaml" > "$scratch/maps"
   for dashboard in charts/tandem/dashboards/*.json; do
     local key="  tandem-$(basename "$dashboard"): |"
-    documents ConfigMap "$scratch/dashboards.yaml" | awk -v key="$key" '$0 == key { inside = 1; next } inside && !/^    / { exit } inside' |
-      sed 's/^    //' | cmp -s - "$dashboard" || fail "$dashboard is not whole in its ConfigMap"
+    awk -v key="$key" '$0 == key { inside = 1; next } inside && !/^    / { exit } inside' "$scratch/maps" | sed 's/^    //' > "$scratch/dashboard"
+    cmp -s "$scratch/dashboard" "$dashboard" || fail "$dashboard is not whole in its ConfigMap"
   done
 }
 
