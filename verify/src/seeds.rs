@@ -66,18 +66,20 @@ pub(crate) trait Report: Serialize + Send + Sized {
 /// What every kind of world has.
 #[derive(Debug)]
 pub(crate) struct Summary<'report> {
-    seed: u64,
+    /// What the world followed from.
+    pub(crate) seed: u64,
     trace: u64,
     events: u64,
     virtual_ms: u64,
-    counts: &'report BTreeMap<String, u64>,
+    /// How often each thing happened.
+    pub(crate) counts: &'report BTreeMap<String, u64>,
     lines: &'report [String],
     /// Some of what must not be.
-    violations: &'report [String],
+    pub(crate) violations: &'report [String],
     /// How much of it there was.
     violations_found: usize,
     /// The command that does it all again.
-    replay: String,
+    pub(crate) replay: String,
 }
 
 /// What was found in all worlds together.
@@ -175,8 +177,26 @@ fn checked<R: Report>(seed: u64, twice: bool) -> R {
     report
 }
 
+/// Runs worlds on all cores for a while, from a seed on. Gives what is known of them, and the next seed.
+pub(crate) fn for_a_while<R: Report>(first: u64, time: Duration) -> (Vec<R>, u64) {
+    let (began, next, ended) = (Instant::now(), AtomicU64::new(first), Mutex::new(Vec::new()));
+    let threads = thread::available_parallelism().map_or(1, Into::into);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while began.elapsed() < time {
+                    let report = checked(next.fetch_add(1, Ordering::Relaxed), false);
+                    ended.lock().unwrap_or_else(PoisonError::into_inner).push(report);
+                }
+            });
+        }
+    });
+    (ended.into_inner().unwrap_or_else(PoisonError::into_inner), next.into_inner())
+}
+
 impl Summary<'_> {
-    fn is_good(&self) -> bool {
+    /// Whether nothing was found that must not be.
+    pub(crate) fn is_good(&self) -> bool {
         self.violations_found == 0
     }
 
@@ -274,7 +294,7 @@ impl Report for world::Report {
     fn figures(&self) -> BTreeMap<String, u64> {
         let verdict = &self.verdict;
         let named = [
-            ("replayed", verdict.replayed),
+            ("flows-replayed", verdict.replayed),
             ("messages", verdict.messages),
             ("refusals", verdict.refusals),
             ("looks", verdict.looks),

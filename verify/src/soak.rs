@@ -1,22 +1,20 @@
-//! `tandem-verify soak`: simulated worlds, random programs against real processes, and histories, in turn, each time with
-//! new seeds, for as long as it is told to.
+//! `tandem-verify soak`: simulated worlds of all kinds, random programs against real processes, and histories, in turn, each
+//! time with new seeds, for as long as it is told to.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use serde::Serialize;
 use tandem_verify::process::{self, Kind, Plan, Programs, Report};
-use tandem_verify::world;
+use tandem_verify::{commits, pods, world};
 
 use crate::processes::{programs, tell, threads};
+use crate::seeds;
 
-/// How long worlds are simulated in each turn.
-const SIMULATION: Duration = Duration::from_secs(15);
+/// How long worlds of each kind are simulated in each turn.
+const SIMULATION: Duration = Duration::from_secs(8);
 /// How long things go wrong in each run of programs.
 const PROCESSES_SECONDS: u64 = 15;
 /// How long things go wrong in each run of histories.
@@ -27,6 +25,11 @@ const FAILURES_MAX: usize = 10;
 const TOLD_MAX: usize = 3;
 /// How far the seeds of two soaks that begin one after the other are apart.
 const SEEDS_APART: u64 = 1_000_000;
+
+/// What a death of a simulated process is counted as: of a runtime, of a committer, of a runtime on a cluster.
+const DEATHS: &[&str] = &["crash", "process-gone"];
+const COMMITTER_DEATHS: &[&str] = &["process-died"];
+const POD_DEATHS: &[&str] = &["pod-killed"];
 
 /// What to do.
 #[derive(Debug, clap::Args)]
@@ -82,6 +85,8 @@ struct Soak {
     first_seed: u64,
     minutes: f64,
     simulation: Row,
+    commits: Row,
+    pods: Row,
     processes: Row,
     histories: Row,
     failures: Vec<Failure>,
@@ -98,7 +103,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let (mut world_seed, mut seed) = (first_seed, first_seed);
     while began.elapsed() < time && soak.failures.len() < FAILURES_MAX {
         if simulates {
-            world_seed = soak.simulate(world_seed, time.saturating_sub(began.elapsed()).min(SIMULATION));
+            let left = || time.saturating_sub(began.elapsed()).min(SIMULATION);
+            let next = [
+                soak.simulate::<world::Report>(|soak| &mut soak.simulation, world_seed, left()),
+                soak.simulate::<commits::Report>(|soak| &mut soak.commits, world_seed, left()),
+                soak.simulate::<pods::Report>(|soak| &mut soak.pods, world_seed, left()),
+            ];
+            world_seed = next.into_iter().fold(world_seed, u64::max);
         }
         for (kind, seconds) in [(Kind::Processes, PROCESSES_SECONDS), (Kind::Histories, HISTORIES_SECONDS)] {
             let plan = Plan { kills: !arguments.calm, ..Plan::of(seed, seconds) };
@@ -123,34 +134,20 @@ fn new_seed() -> u64 {
 }
 
 impl Soak {
-    /// Simulates worlds on all cores for a while. Gives the next seed.
-    fn simulate(&mut self, first: u64, time: Duration) -> u64 {
-        let (began, next) = (Instant::now(), AtomicU64::new(first));
-        let ended = Mutex::new(Vec::new());
-        let threads = thread::available_parallelism().map_or(1, Into::into);
-        thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    while began.elapsed() < time {
-                        let seed = next.fetch_add(1, Ordering::Relaxed);
-                        let report = world::run(&world::plan::Plan::of(seed));
-                        ended.lock().unwrap_or_else(PoisonError::into_inner).push(report);
-                    }
-                });
-            }
-        });
-        for report in ended.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            let is_good = report.is_good();
-            let verdict = &report.verdict;
-            let looked = [("flows-replayed", verdict.replayed), ("samples", verdict.samples)];
-            let counts = report.counts.iter().map(|(name, count)| (name.as_str(), *count));
-            self.simulation.add(is_good, counts.chain(looked.map(|(name, count)| (name, count as u64))));
-            if !is_good {
-                self.fail(report.seed, report.replay(), &report.verdict.violations, None);
+    /// Simulates worlds of one kind on all cores for a while. Gives the next seed.
+    fn simulate<R: seeds::Report>(&mut self, row: fn(&mut Self) -> &mut Row, first: u64, time: Duration) -> u64 {
+        let began = Instant::now();
+        let (ended, next) = seeds::for_a_while::<R>(first, time);
+        for report in ended {
+            let (summary, figures) = (report.summary(), report.figures());
+            let counts = summary.counts.iter().chain(&figures);
+            row(self).add(summary.is_good(), counts.map(|(name, count)| (name.as_str(), *count)));
+            if !summary.is_good() {
+                self.fail(summary.seed, summary.replay.clone(), summary.violations, None);
             }
         }
-        self.simulation.seconds += began.elapsed().as_secs_f64();
-        next.into_inner()
+        row(self).seconds += began.elapsed().as_secs_f64();
+        next
     }
 
     fn process(&mut self, programs: &Programs, kind: Kind, plan: &Plan) -> anyhow::Result<()> {
@@ -177,10 +174,11 @@ impl Soak {
 
     /// A soak in which nothing went wrong has shown nothing.
     fn check_faults(&mut self, simulates: bool, kills: bool) {
-        let crashes = self.simulation.of("crash") + self.simulation.of("process-gone");
         let workers = |what: &str| self.processes.of(what) + self.histories.of(what);
         let none: Vec<&str> = [
-            ("a crash of a simulated process", simulates, crashes),
+            ("a crash of a simulated process", simulates, self.simulation.all(DEATHS)),
+            ("a death of a simulated committer", simulates, self.commits.all(COMMITTER_DEATHS)),
+            ("a kill of a runtime on a simulated cluster", simulates, self.pods.all(POD_DEATHS)),
             ("a kill of the runtime under programs", kills, self.processes.kills()),
             ("a kill of a worker", kills, workers("worker-killed")),
             ("a frozen worker", kills, workers("worker-frozen")),
@@ -200,7 +198,7 @@ impl Soak {
         eprintln!(
             "{:>5.1} min: {} worlds, {} + {} runs of processes, {} kills of the runtime, {} failures",
             elapsed.as_secs_f64() / 60.0,
-            self.simulation.runs,
+            self.simulation.runs + self.commits.runs + self.pods.runs,
             self.processes.runs,
             self.histories.runs,
             self.processes.kills() + self.histories.kills(),
@@ -210,11 +208,17 @@ impl Soak {
 
     fn print(&self) {
         println!("{:<12}{:>8}{:>8}{:>10}{:>12}{:>10}{:>10}", "", "runs", "bad", "seconds", "flows", "kills", "calm ok");
-        let rows = [("simulation", &self.simulation), ("processes", &self.processes), ("histories", &self.histories)];
-        for (name, row) in rows {
+        let rows = [
+            ("simulation", &self.simulation, DEATHS),
+            ("commits", &self.commits, COMMITTER_DEATHS),
+            ("pods", &self.pods, POD_DEATHS),
+            ("processes", &self.processes, &[]),
+            ("histories", &self.histories, &[]),
+        ];
+        for (name, row, deaths) in rows {
             let Row { runs, bad, seconds, .. } = row;
             let flows = row.of("flows-replayed") + row.of("transactions-committed");
-            let kills = row.kills() + row.of("crash") + row.of("process-gone");
+            let kills = row.kills() + row.all(deaths);
             let calm = row.of("calm-operations");
             let calm = match calm {
                 0 => String::new(),
@@ -244,6 +248,11 @@ impl Row {
 
     fn of(&self, what: &str) -> u64 {
         self.counts.get(what).copied().unwrap_or_default()
+    }
+
+    /// How often any of these happened.
+    fn all(&self, what: &[&str]) -> u64 {
+        what.iter().map(|what| self.of(what)).sum()
     }
 
     /// Kills of the runtime, at whatever moment.

@@ -280,6 +280,7 @@ What is not tested there: anything that a real TiKV has and the test store has n
 `make soak MINUTES=10` looks for what nobody thought of, for as long as it is told to. It runs in turn, each time with new seeds:
 
 - **worlds**: whole runtimes on a simulated store, in one thread and in virtual time, with faults of the store and crashes (`verify/src/world.rs`);
+  the commit on a simulated TiKV cluster (`verify/src/commits.rs`); one to three runtimes on such a cluster (`verify/src/pods.rs`);
 - **programs against processes** (`verify/src/process.rs`): `tandem dev` on the embedded store, with workers that are processes of their own,
   through the Rust SDK and through the HTTP profile. Clients send random programs over HTTP; they duplicate them, send other bodies under the same id, cancel them,
   set short deadlines, ask later, and repeat what was not answered until they know how it ended. Meanwhile the runtime is killed (`kill -9`) at random moments,

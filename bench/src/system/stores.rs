@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tandem_e2e_tikv::binaries::Builder;
+use tandem_e2e_tikv::binaries::builder;
 use tandem_e2e_tikv::{Cluster, Options, slots};
 use tandem_store_tikv::TikvStore;
 use tandem_store_tikv::options::Options as StoreOptions;
@@ -45,7 +45,7 @@ pub(crate) fn are_there() -> bool {
     if Cluster::of_environment().is_some() {
         return true;
     }
-    match Builder::of_environment().build() {
+    match builder().build() {
         Ok(_) => true,
         Err(error) => {
             eprintln!("stores that speak TiKV's protocol cannot be had here, so they are left out: {error}");

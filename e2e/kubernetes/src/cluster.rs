@@ -7,8 +7,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde::Serialize;
+use tandem_e2e_tikv::go::Builder;
 
-use crate::binaries::{Binaries, Builder};
+use crate::binaries::{Binaries, builder};
 use crate::commands::run;
 use crate::node::Node;
 use crate::place::Place;
@@ -95,7 +96,7 @@ impl Cluster {
     /// The one of this name.
     pub fn find(name: &str) -> Result<Self, Error> {
         let place = Place::find(name)?.ok_or_else(|| Error::NoCluster(name.to_owned()))?;
-        Ok(Self { place, binaries: Builder::of_environment().build()? })
+        Ok(Self { place, binaries: Binaries::built_by(&builder())? })
     }
 
     /// Brings one up, and tells what is being done. Does nothing if it is up; one of which a part is missing is taken down
@@ -103,7 +104,7 @@ impl Cluster {
     pub fn up(options: &Options, builder: &Builder, progress: &dyn Fn(&str)) -> Result<Self, Error> {
         packages::check()?;
         check_root()?;
-        let binaries = builder.build()?;
+        let binaries = Binaries::built_by(builder)?;
         let place = Place::register(&options.name, &options.directory)?;
         let _lock = place.lock()?;
         let this = Self { place, binaries };

@@ -1,15 +1,11 @@
 //! Other programs, run to their end: what they said becomes part of the error.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Error;
 
-/// How much of a log goes into an error.
-const TAIL_BYTES: u64 = 2_000;
 /// How often something is asked again that is waited for.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
@@ -66,19 +62,5 @@ pub(crate) fn await_ok<T>(
             }
             Err(_) => std::thread::sleep(ASK_EVERY),
         }
-    }
-}
-
-/// The end of a log.
-pub(crate) fn tail(log: &Path) -> String {
-    let mut text = Vec::new();
-    let read = File::open(log).and_then(|mut file| {
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-        file.read_to_end(&mut text)
-    });
-    match read {
-        Ok(_) => String::from_utf8_lossy(&text).trim().to_owned(),
-        Err(error) => format!("(there is no log: {error})"),
     }
 }

@@ -14,23 +14,22 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::binaries::{Binaries, Builder};
+use tandem_e2e_tikv::processes::{Guard, Process, tail};
+
+use crate::binaries::{Binaries, builder};
 use crate::certificates::{ADMINISTRATORS, Authority, Subject};
-use crate::commands::{await_ok, run, tail};
+use crate::commands::{await_ok, run};
 use crate::{Error, servers};
 
 /// How long the API server may take to be ready.
 const READY_WITHIN: Duration = Duration::from_mins(2);
 /// How long etcd may take to answer.
 const ETCD_WITHIN: Duration = Duration::from_secs(20);
-/// Kills what is left when the pipe from us ends, and removes the directory.
-const GUARD: &str = "trap '' INT TERM; read -r line; directory=$1; shift; kill -9 \"$@\" 2>/dev/null; \
-                     for again in 1 2 3 4 5 6 7 8 9; do rm -rf \"$directory\" && break; sleep 0.2; done";
 /// Ports below those that the operating system gives to connections of clients.
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
 /// Addresses of Services, which nobody can reach here.
@@ -57,7 +56,7 @@ pub struct Options {
 struct Started {
     name: &'static str,
     arguments: Vec<String>,
-    child: Child,
+    process: Process,
 }
 
 /// An API server with an etcd of its own. Both end with the handle, and also when this process is killed.
@@ -68,7 +67,7 @@ pub struct ControlPlane {
     binaries: Binaries,
     etcd: String,
     processes: Vec<Started>,
-    guard: Option<Child>,
+    guard: Guard,
 }
 
 impl ControlPlane {
@@ -81,7 +80,7 @@ impl ControlPlane {
     /// has been printed. With `TANDEM_REQUIRE_KUBERNETES=1` they are built.
     pub async fn start_if_built(options: Options) -> Result<Option<Self>, Error> {
         let required = std::env::var(REQUIRE_VARIABLE).is_ok_and(|value| !value.is_empty() && value != "0");
-        if !required && !Builder::of_environment().is_built() {
+        if !required && !builder().is_built() {
             say_once("Kubernetes was never built here; `tandem-cluster build` does that");
             return Ok(None);
         }
@@ -95,12 +94,13 @@ impl ControlPlane {
     }
 
     fn start_blocking(options: Options) -> Result<Self, Error> {
-        let binaries = Builder::of_environment().build()?;
+        let binaries = Binaries::built_by(&builder())?;
         let directory = fresh_directory()?;
         let [port, etcd, peers] = free_ports()?;
         let server = format!("https://127.0.0.1:{port}");
         let etcd_url = format!("http://127.0.0.1:{etcd}");
-        let mut this = Self { directory, server, binaries, etcd: etcd_url.clone(), processes: Vec::new(), guard: None };
+        let guard = Guard::start(Some(&directory)).map_err(Error::io("start a shell that clears up"))?;
+        let mut this = Self { directory, server, binaries, etcd: etcd_url.clone(), processes: Vec::new(), guard };
         let certificates = this.directory.join("certificates");
         let authority = Authority::create(&certificates)?;
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -131,41 +131,20 @@ impl ControlPlane {
             }
             this.spawn("kube-controller-manager", arguments)?;
         }
-        this.keep_guard()?;
         this.await_ready()?;
         Ok(this)
     }
 
     fn spawn(&mut self, name: &'static str, arguments: Vec<String>) -> Result<(), Error> {
-        let child = self.launch(name, &arguments)?;
-        self.processes.push(Started { name, arguments, child });
-        self.keep_guard()
-    }
-
-    fn launch(&self, name: &str, arguments: &[String]) -> Result<Child, Error> {
-        use std::os::unix::process::CommandExt;
-        let log = self.log(name);
-        let file = fs::OpenOptions::new().create(true).append(true).open(&log);
-        let output = file.and_then(|file| Ok((file.try_clone()?, file)));
-        let (output, errors) = output.map_err(Error::io(format!("create {}", log.display())))?;
-        let mut command = Command::new(self.binaries.program(name));
-        command.args(arguments).current_dir(&self.directory).stdin(Stdio::null()).stdout(output).stderr(errors);
-        command.process_group(0).spawn().map_err(Error::io(format!("start {name}")))
-    }
-
-    /// A new guard that knows one process more; the one before, whose pipe ends now, must not kill.
-    fn keep_guard(&mut self) -> Result<(), Error> {
-        use std::os::unix::process::CommandExt;
-        if let Some(mut before) = self.guard.take() {
-            let _ = before.kill();
-            let _ = before.wait();
-        }
-        let ids = self.processes.iter().map(|process| process.child.id().to_string());
-        let mut shell = Command::new("sh");
-        shell.args(["-c", GUARD, "sh"]).arg(&self.directory).args(ids);
-        shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-        self.guard = Some(shell.spawn().map_err(Error::io("start a shell that clears up"))?);
+        let process = self.launch(name, &arguments)?;
+        self.processes.push(Started { name, arguments, process });
         Ok(())
+    }
+
+    fn launch(&self, name: &str, arguments: &[String]) -> Result<Process, Error> {
+        let mut command = Command::new(self.binaries.program(name));
+        command.args(arguments).current_dir(&self.directory);
+        Ok(Process::spawn(name.to_owned(), command, &self.log(name), &self.guard)?)
     }
 
     fn await_ready(&mut self) -> Result<(), Error> {
@@ -182,33 +161,29 @@ impl ControlPlane {
 
     /// The id of a process: `etcd`, `kube-apiserver` or `kube-controller-manager`.
     pub fn id(&self, name: &str) -> Option<u32> {
-        self.processes.iter().find(|process| process.name == name).map(|process| process.child.id())
+        self.processes.iter().find(|started| started.name == name).map(|started| started.process.id())
     }
 
     /// Lets a process stand still until [`ControlPlane::resume`].
     pub fn freeze(&self, name: &str) -> Result<(), Error> {
-        self.signal(name, "-STOP")
+        self.signal(name, "STOP")
     }
 
     /// Lets a frozen process go on.
     pub fn resume(&self, name: &str) -> Result<(), Error> {
-        self.signal(name, "-CONT")
+        self.signal(name, "CONT")
     }
 
     fn signal(&self, name: &str, signal: &str) -> Result<(), Error> {
-        let Some(id) = self.id(name) else { return Ok(()) };
-        run(Command::new("kill").arg(signal).arg(id.to_string())).map(drop)
+        let Some(started) = self.processes.iter().find(|started| started.name == name) else { return Ok(()) };
+        Ok(started.process.signal(signal)?)
     }
 
     /// Kills a process and starts it again; waits until the API server is ready.
     pub fn restart(&mut self, name: &str) -> Result<(), Error> {
-        let Some(at) = self.processes.iter().position(|process| process.name == name) else { return Ok(()) };
-        let process = &mut self.processes[at];
-        // It may have ended by itself.
-        let _ = process.child.kill();
-        let _ = process.child.wait();
-        self.processes[at].child = self.launch(name, &self.processes[at].arguments)?;
-        self.keep_guard()?;
+        let Some(at) = self.processes.iter().position(|started| started.name == name) else { return Ok(()) };
+        self.processes[at].process.kill()?;
+        self.processes[at].process = self.launch(name, &self.processes[at].arguments)?;
         self.await_ready()
     }
 
@@ -267,14 +242,7 @@ impl ControlPlane {
 impl Drop for ControlPlane {
     fn drop(&mut self) {
         // Controllers first, so that none complains that the server is gone.
-        for process in self.processes.iter_mut().rev() {
-            let _ = process.child.kill();
-            let _ = process.child.wait();
-        }
-        if let Some(mut guard) = self.guard.take() {
-            drop(guard.stdin.take());
-            let _ = guard.wait();
-        }
+        while self.processes.pop().is_some() {}
     }
 }
 

@@ -4,24 +4,14 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::binaries::GO_MIN;
+use tandem_e2e_tikv::go::GoError;
 
 /// Why a node could not be had, or did not do as it was told.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no Go that could build Kubernetes.
-    #[error(
-        "Go is missing: Kubernetes is built with it; install Go {} or later (https://go.dev/dl), or set KUBECONFIG to \
-         run the tests on a cluster that exists",
-        GO_MIN
-    )]
-    GoMissing,
-    /// It is too old.
-    #[error("Go {found} is too old: Kubernetes needs Go {} or later (https://go.dev/dl)", GO_MIN)]
-    GoTooOld {
-        /// What `go version` says.
-        found: String,
-    },
+    /// Kubernetes could not be built.
+    #[error(transparent)]
+    Go(#[from] GoError),
     /// Programs of the operating system are missing.
     #[error(
         "a node needs programs that are missing here: {}; on Debian: apt-get install --no-install-recommends {}",
@@ -37,16 +27,6 @@ pub enum Error {
     /// Namespaces, mounts and bridges are for root.
     #[error("a node needs root: it makes a network namespace, mounts and containers; run it with sudo")]
     NotRoot,
-    /// Go could not build it.
-    #[error("failed to build {what} with Go; the end of {log}:\n{tail}", log = log.display())]
-    Build {
-        /// What of it.
-        what: &'static str,
-        /// All that Go said.
-        log: PathBuf,
-        /// Its last lines.
-        tail: String,
-    },
     /// A program that was run said no.
     #[error("failed to {attempted}: {said}")]
     Command {
@@ -101,7 +81,7 @@ pub enum Error {
         #[source]
         source: rcgen::Error,
     },
-    /// PD or a test store could not be built.
+    /// What is shared with the harness of TiKV failed: a process, PD, or a test store.
     #[error(transparent)]
     Tikv(#[from] tandem_e2e_tikv::Error),
     /// The operating system refused something.
@@ -125,10 +105,10 @@ impl Error {
     /// Whether nothing is wrong but that this machine lacks a tool or a right: a reason to skip a test.
     pub fn is_missing_tool(&self) -> bool {
         match self {
-            Self::GoMissing | Self::GoTooOld { .. } | Self::Packages { .. } | Self::NotRoot => true,
+            Self::Packages { .. } | Self::NotRoot => true,
+            Self::Go(error) => error.is_missing_tool(),
             Self::Tikv(error) => error.is_missing_tool(),
-            Self::Build { .. }
-            | Self::Command { .. }
+            Self::Command { .. }
             | Self::Ended { .. }
             | Self::NotReady { .. }
             | Self::NameTaken { .. }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command as Program, ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use tandem_e2e_kubernetes::binaries::{Binaries, Builder};
+use tandem_e2e_kubernetes::binaries::{Binaries, builder};
 use tandem_e2e_kubernetes::cluster::{self, Cluster, Options, Status};
 use tandem_e2e_kubernetes::image::Image;
 use tandem_e2e_kubernetes::{Error, place};
@@ -159,7 +159,7 @@ fn become_program(program: &mut Program) -> Done {
 }
 
 fn build() -> Done {
-    let binaries = Builder::of_environment().build()?;
+    let binaries = Binaries::built_by(&builder())?;
     for name in Binaries::names() {
         print(&binaries.program(name).display().to_string());
     }
@@ -170,7 +170,7 @@ fn bring_up(name: &str, up: &Up) -> Done {
     let directory = up.directory.clone().unwrap_or_else(|| PathBuf::from(".tandem/kubernetes").join(name));
     let options = Options { name: name.to_owned(), directory, volumes: up.volumes, stores: up.stores };
     let progress = |step: &str| complain_plainly(&format!("{step} ..."));
-    let status = Cluster::up(&options, &Builder::of_environment(), &progress)?.status();
+    let status = Cluster::up(&options, &builder(), &progress)?.status();
     show(&status, up.show.output);
     if matches!(up.show.output, Format::Text) {
         print(&next(&status));

@@ -11,8 +11,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use tandem_e2e_tikv::processes::tail;
 
-use crate::commands::{run, tail};
+use crate::commands::run;
 use crate::place::Place;
 use crate::{Error, packages};
 

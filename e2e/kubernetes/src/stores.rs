@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tandem_e2e_tikv::binaries::{Binaries, Builder};
+use tandem_e2e_tikv::binaries::{Binaries, builder};
 use tandem_e2e_tikv::slots;
 
 use crate::Error;
@@ -79,7 +79,7 @@ impl Channel {
 
     /// Starts PD and so many stores, and waits until these take requests. Builds them first if they never were.
     pub fn start(self, place: &Place, count: u8) -> Result<(), Error> {
-        let binaries = Builder::of_environment().build()?;
+        let binaries = Binaries::built_by(&builder())?;
         let mut configuration = CONFIGURATION.to_owned();
         if self == Self::Tls {
             let files = Certificates::make(place)?;
@@ -149,7 +149,7 @@ impl Channel {
 
     /// Starts a store again that was killed: one of so many.
     pub fn restart(self, place: &Place, store: u8, count: u8) -> Result<(), Error> {
-        let binaries = Builder::of_environment().build()?;
+        let binaries = Binaries::built_by(&builder())?;
         self.start_store(place, &binaries, store, count)?;
         self.await_store(place, store)
     }

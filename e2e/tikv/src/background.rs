@@ -10,8 +10,9 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use crate::Error;
-use crate::binaries::{Binaries, Builder};
+use crate::binaries::Binaries;
 use crate::cluster::await_store;
+use crate::go::Builder;
 use crate::plan::{Plan, Tls};
 use crate::processes::{ended, send_output, signal};
 
@@ -81,7 +82,7 @@ pub async fn up(options: &Options, builder: &Builder) -> Result<Status, Error> {
         return Ok(status);
     }
     let builder = builder.clone();
-    let built = tokio::task::spawn_blocking(move || builder.build()).await;
+    let built = tokio::task::spawn_blocking(move || Binaries::built_by(&builder)).await;
     let binaries = built.map_err(std::io::Error::other).map_err(Error::io("build"))??;
     // What is left of a cluster that lost a process.
     down(&directory).await?;

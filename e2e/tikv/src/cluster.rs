@@ -12,8 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
-use crate::binaries::{Binaries, Builder};
+use crate::binaries::{Binaries, builder};
 use crate::control::{Failpoint, Figures, Met, StoreRegions, Unanswered, ask};
+use crate::go::Builder;
 use crate::plan::{Plan, Tls, free_address};
 use crate::processes::{Guard, Process};
 use crate::slots::{self, hex};
@@ -53,14 +54,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            stores: STORES,
-            splits: Vec::new(),
-            directory: None,
-            tls: false,
-            proxied: false,
-            builder: Builder::of_environment(),
-        }
+        Self { stores: STORES, splits: Vec::new(), directory: None, tls: false, proxied: false, builder: builder() }
     }
 }
 
@@ -120,7 +114,7 @@ impl Cluster {
     /// Starts PD and stores, and waits until PD knows a leader for each region. Builds them first where that was never done.
     pub async fn start(options: Options) -> Result<Self, Error> {
         let builder = options.builder.clone();
-        let built = tokio::task::spawn_blocking(move || builder.build()).await;
+        let built = tokio::task::spawn_blocking(move || Binaries::built_by(&builder)).await;
         let binaries = built.map_err(std::io::Error::other).map_err(Error::io("build"))??;
         let mut attempt = 1;
         loop {

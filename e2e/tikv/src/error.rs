@@ -5,34 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::binaries::GO_MIN;
+use crate::go::GoError;
 
 /// Why a cluster could not be had, or did not do as it was told.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no Go that could build PD and the store.
-    #[error(
-        "Go is missing: PD and the test stores are built with it; install Go {} or later (https://go.dev/dl), or set \
-         TANDEM_PD_ENDPOINTS to the PD endpoints of a TiKV cluster",
-        GO_MIN
-    )]
-    GoMissing,
-    /// It is too old.
-    #[error("Go {found} is too old: PD and the test stores need Go {} or later (https://go.dev/dl)", GO_MIN)]
-    GoTooOld {
-        /// What `go version` says.
-        found: String,
-    },
-    /// Go could not build it.
-    #[error("failed to build {what} with Go; the end of {log}:\n{tail}", log = log.display())]
-    Build {
-        /// PD or the store.
-        what: &'static str,
-        /// All that Go said.
-        log: PathBuf,
-        /// Its last lines.
-        tail: String,
-    },
+    /// PD and the store could not be built.
+    #[error(transparent)]
+    Go(#[from] GoError),
     /// A process ended that should run.
     #[error("{process} has ended ({status}); the end of {log}:\n{tail}", log = log.display())]
     Ended {
@@ -110,10 +90,9 @@ impl Error {
     /// Whether nothing is wrong but that this machine has no Go: a reason to skip a test.
     pub fn is_missing_tool(&self) -> bool {
         match self {
-            Self::GoMissing | Self::GoTooOld { .. } => true,
+            Self::Go(error) => error.is_missing_tool(),
             Self::Shared(error) => error.is_missing_tool(),
-            Self::Build { .. }
-            | Self::Ended { .. }
+            Self::Ended { .. }
             | Self::NotReady { .. }
             | Self::Refused { .. }
             | Self::NotOurs(_)

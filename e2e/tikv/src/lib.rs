@@ -22,11 +22,12 @@
 //! | [`mod@shared`] | one cluster for all tests of a binary |
 //! | [`background`] | a cluster that outlives the command that started it |
 //! | [`binaries`] | builds PD and the store, once for each version |
+//! | [`go`] | builds programs with Go, here and for other harnesses |
+//! | [`processes`] | processes that do not outlive us, here and for other harnesses |
 //! | [`control`] | fail points, figures and regions of a store |
 //! | [`proxy`] | a network that delays, loses and cuts |
 //! | [`slots`] | where to cut the key space into regions |
 //! | `plan` | which process listens where, and how it is started |
-//! | `processes` | processes that do not outlive us |
 //!
 //! **Invariant:** only processes that were started here are ever signalled, by their ids.
 
@@ -35,8 +36,9 @@ pub mod binaries;
 pub mod cluster;
 pub mod control;
 mod error;
+pub mod go;
 mod plan;
-mod processes;
+pub mod processes;
 pub mod proxy;
 pub mod shared;
 pub mod slots;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tandem_e2e_tikv::background::{self, Options, Status};
-use tandem_e2e_tikv::binaries::Builder;
+use tandem_e2e_tikv::binaries::{Binaries, builder};
 use tandem_e2e_tikv::slots;
 
 const AFTER_HELP: &str = "The stores are test stores: they speak TiKV's protocol and keep data through kill -9, but they are \
@@ -131,7 +131,7 @@ async fn bring_up(up: &Up) -> Done {
         tls: up.tls,
         port: up.port,
     };
-    let status = background::up(&options, &Builder::of_environment()).await?;
+    let status = background::up(&options, &builder()).await?;
     show(&status, up.show.output);
     if matches!(up.show.output, Format::Text) {
         print(&next(&status, &up.show.place.directory));
@@ -160,7 +160,7 @@ fn tell(wanted: &Show) -> Done {
 }
 
 fn build() -> Done {
-    let built = Builder::of_environment().build()?;
+    let built = Binaries::built_by(&builder())?;
     print(&format!("{}\n{}", built.pd.display(), built.store.display()));
     Ok(true)
 }

@@ -22,7 +22,7 @@ const TAIL_BYTES: u64 = 2_000;
 
 /// Keeps the list of our processes for the shell. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Guard(Arc<Mutex<Inner>>);
+pub struct Guard(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
@@ -33,7 +33,7 @@ struct Inner {
 
 impl Guard {
     /// Starts the shell. The directory, if any, is removed when the last handle is gone.
-    pub(crate) fn start(directory: Option<&Path>) -> io::Result<Self> {
+    pub fn start(directory: Option<&Path>) -> io::Result<Self> {
         let mut shell = Command::new("sh");
         shell.args(["-c", SCRIPT, "sh"]).arg(directory.unwrap_or_else(|| Path::new("")));
         // Ctrl-C in a terminal must not end it before it has done its work.
@@ -41,6 +41,16 @@ impl Guard {
         let mut shell = shell.spawn()?;
         let pipe = shell.stdin.take();
         Ok(Self(Arc::new(Mutex::new(Inner { shell, pipe, processes: BTreeSet::new() }))))
+    }
+
+    /// From now on, the process with this id is killed when we end.
+    pub fn add(&self, id: u32) {
+        self.change(|processes| processes.insert(id));
+    }
+
+    /// The process with this id has ended.
+    pub fn remove(&self, id: u32) {
+        self.change(|processes| processes.remove(&id));
     }
 
     fn change(&self, change: impl FnOnce(&mut BTreeSet<u32>) -> bool) {
@@ -63,7 +73,7 @@ impl Drop for Inner {
 
 /// A process of ours, with a log.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     name: String,
     log: PathBuf,
     child: Child,
@@ -72,15 +82,15 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts it; what it writes is added to the log.
-    pub(crate) fn spawn(name: String, mut command: Command, log: &Path, guard: &Guard) -> Result<Self, Error> {
+    pub fn spawn(name: String, mut command: Command, log: &Path, guard: &Guard) -> Result<Self, Error> {
         let started = send_output(&mut command, log).and_then(|command| command.process_group(0).spawn());
         let child = started.map_err(Error::io(format!("start {name}")))?;
-        guard.change(|processes| processes.insert(child.id()));
+        guard.add(child.id());
         Ok(Self { name, log: log.to_owned(), child, guard: guard.clone() })
     }
 
     /// Its id.
-    pub(crate) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
@@ -94,12 +104,12 @@ impl Process {
     }
 
     /// Kills it with SIGKILL, also when it is frozen, and waits for its end.
-    pub(crate) fn kill(&mut self) -> Result<(), Error> {
+    pub fn kill(&mut self) -> Result<(), Error> {
         self.child.kill().and_then(|()| self.child.wait()).map(drop).map_err(Error::io(format!("kill {}", self.name)))
     }
 
-    /// Sends it a signal by name.
-    pub(crate) fn signal(&self, name: &str) -> Result<(), Error> {
+    /// Sends it a signal by name, as `STOP`.
+    pub fn signal(&self, name: &str) -> Result<(), Error> {
         signal(self.child.id(), name)
     }
 }
@@ -108,8 +118,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended long ago.
         let _ = self.kill();
-        let id = self.child.id();
-        self.guard.change(|processes| processes.remove(&id));
+        self.guard.remove(self.child.id());
     }
 }
 
@@ -125,7 +134,7 @@ pub(crate) fn ended(name: &str, status: &str, log: &Path) -> Error {
 }
 
 /// The last lines of a log.
-pub(crate) fn tail(log: &Path) -> String {
+pub fn tail(log: &Path) -> String {
     let mut text = Vec::new();
     let read = File::open(log).and_then(|mut file| {
         let length = file.metadata()?.len();

@@ -113,6 +113,7 @@ fn foreign_prefix(place: u16) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::go::{GoError, GoVersion};
 
     #[test]
     fn prefixes_of_two_places_do_not_contain_each_other() {
@@ -123,7 +124,8 @@ mod tests {
     #[test]
     fn only_a_missing_tool_is_a_reason_to_skip() {
         assert!(matches!(skip(Err(Error::NotOurs("x"))), Err(Error::NotOurs("x"))));
-        let skipped = skip(Err(Error::GoMissing));
+        let missing = GoError::Missing { least: GoVersion::one(23, 6), otherwise: "do without" };
+        let skipped = skip(Err(missing.into()));
         assert!(if required() { skipped.is_err() } else { matches!(skipped, Ok(None)) });
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use tandem_e2e_tikv::processes::Guard;
 use tandem_e2e_tikv::{Proxy, free_address};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -19,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::clock::Clock;
-use crate::process::child::{Guard, Process};
+use crate::process::child::Process;
 use crate::process::journal::Journal;
 use crate::process::place::State;
 use crate::process::site::{Application, Programs, write_resources};
@@ -110,7 +111,7 @@ impl Pods {
             shape,
             state,
             url: url.to_owned(),
-            guard: Guard::start().context("failed to start sh")?,
+            guard: Guard::start(None).context("failed to start sh")?,
             runtimes: Vec::new(),
             workers,
             place: watch::Sender::default(),

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
+use tandem_e2e_tikv::processes::Guard;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::child::{Guard, Process};
+use super::child::Process;
 use super::journal::Journal;
 use super::place::State;
 use super::web::{Place, Web};
@@ -115,7 +116,7 @@ impl Site {
             programs: programs.clone(),
             state,
             journal: Arc::clone(journal),
-            guard: Guard::start().context("failed to start sh")?,
+            guard: Guard::start(None).context("failed to start sh")?,
             runtime: None,
             workers: workers.collect(),
             place: watch::Sender::default(),
