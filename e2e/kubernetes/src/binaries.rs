@@ -87,6 +87,7 @@ static MODULES: [Module; 5] = [
 
 static RECIPE: Recipe = Recipe {
     name: "kubernetes",
+    what: "Kubernetes and etcd",
     cache_variable: CACHE_VARIABLE,
     least: GoVersion::one(26, 0),
     otherwise: "set KUBECONFIG to run the tests on a cluster that exists",

@@ -37,6 +37,7 @@ const STORE_SOURCES: [(&str, &str); 14] = [
 
 static RECIPE: Recipe = Recipe {
     name: "tikv",
+    what: "PD and the test stores",
     cache_variable: CACHE_VARIABLE,
     least: GoVersion::one(23, 6),
     otherwise: "set TANDEM_PD_ENDPOINTS to the PD endpoints of a TiKV cluster",

@@ -49,16 +49,20 @@ impl fmt::Display for GoVersion {
 #[derive(Debug, thiserror::Error)]
 pub enum GoError {
     /// There is no Go.
-    #[error("Go is missing: install Go {least} or later (https://go.dev/dl), or {otherwise}")]
+    #[error("Go is missing: {what} are built with it; install Go {least} or later (https://go.dev/dl), or {otherwise}")]
     Missing {
+        /// What would be built.
+        what: &'static str,
         /// What it has to be.
         least: GoVersion,
         /// What else would do.
         otherwise: &'static str,
     },
     /// It is too old.
-    #[error("Go {found} is too old: install Go {least} or later (https://go.dev/dl), or {otherwise}")]
+    #[error("Go {found} is too old: {what} need Go {least} or later (https://go.dev/dl), or {otherwise}")]
     TooOld {
+        /// What would be built.
+        what: &'static str,
         /// What `go version` says.
         found: String,
         /// What it has to be.
@@ -119,6 +123,8 @@ pub struct Module {
 pub struct Recipe {
     /// The name of its cache.
     pub name: &'static str,
+    /// All of it together, for people.
+    pub what: &'static str,
     /// The variable that overrides where the cache is; otherwise it is in `${XDG_CACHE_HOME:-$HOME/.cache}/tandem`.
     pub cache_variable: &'static str,
     /// What Go has to be.
@@ -209,10 +215,10 @@ impl Builder {
     }
 
     fn go_version(&self) -> Result<GoVersion, GoError> {
-        let Recipe { least, otherwise, .. } = *self.recipe;
+        let Recipe { what, least, otherwise, .. } = *self.recipe;
         let output = match self.go().arg("version").output() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(GoError::Missing { least, otherwise });
+                return Err(GoError::Missing { what, least, otherwise });
             }
             other => other.map_err(GoError::io("run go version"))?,
         };
@@ -221,7 +227,7 @@ impl Builder {
             Some(version) if version >= least => Ok(version),
             _ => {
                 let found = text.trim().trim_start_matches("go version ").to_owned();
-                Err(GoError::TooOld { found, least, otherwise })
+                Err(GoError::TooOld { what, found, least, otherwise })
             }
         }
     }

@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn only_a_missing_tool_is_a_reason_to_skip() {
         assert!(matches!(skip(Err(Error::NotOurs("x"))), Err(Error::NotOurs("x"))));
-        let missing = GoError::Missing { least: GoVersion::one(23, 6), otherwise: "do without" };
+        let missing = GoError::Missing { what: "tools", least: GoVersion::one(23, 6), otherwise: "do without" };
         let skipped = skip(Err(missing.into()));
         assert!(if required() { skipped.is_err() } else { matches!(skipped, Ok(None)) });
     }
