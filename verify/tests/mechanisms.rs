@@ -273,6 +273,9 @@ are also made with runtimes that lack a mechanism, and have to be bad: without `
 `MessageConsumed` and `RecordWritten`. They did *not* become bad without `RecordAbsence`, `UndeterminedDecided`, `TikvLostCommit` and `TikvAbsentPrimary`: there, a second mechanism stands behind the first one, or the moment that it takes is too short to be met by
 chance. The checks in the table above meet it.
 
+Three entries of that list need no process: a request that is repeated after its retention runs again, and `tandem_runtime_expired_rows_total` counts what was removed (`records_are_swept_after_their_retention`);
+a flow whose snapshot is let go of runs again (`flows_whose_snapshot_is_let_go_of_run_again_on_another_one`); and nothing can be committed at timestamp 0 by an asynchronous commit, because there are none.
+
 What is not tested there: anything that a real TiKV has and the test store has not, such as Raft, moves of leaders and merges of regions; a store that is wiped; full disks and errors of disks; backups; a long read-only flow while history is let go.
 
 ## Soak
