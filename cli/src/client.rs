@@ -54,7 +54,7 @@ impl Options {
         match (&self.admin, program) {
             (Some(url), _) => Target::Url(url.clone()),
             (None, _) if self.cluster.is_given() => Target::Cluster,
-            (None, Program::Plugin) => Target::Cluster,
+            (None, Program::Plugin | Program::PluginCompletion) => Target::Cluster,
             (None, Program::Tandem) => {
                 Target::Url(variable.filter(|url| !url.is_empty()).unwrap_or_else(|| LOCAL_ADMIN.to_owned()))
             }

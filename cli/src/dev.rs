@@ -51,7 +51,7 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 /// Run the application in DIR on this machine, with live outcomes. Files are watched; state is kept.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The directory with the resources and tandem-dev.yaml.
+    /// The directory with the resources (*.yaml) and the Tandemfile.
     #[arg(value_name = "DIR", default_value = ".")]
     directory: PathBuf,
     /// Where state is kept. DIR/.tandem if absent.
@@ -147,7 +147,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     let data = arguments.data.clone().unwrap_or_else(|| arguments.directory.join(DATA_DIRECTORY));
     std::fs::create_dir_all(&data).map_err(|source| Error::File { doing: "create", path: data.clone(), source })?;
 
-    let watch = Watch::new(std::slice::from_ref(&arguments.directory));
+    let watch = Watch::new(&[arguments.directory.clone(), arguments.directory.join(application::DEV_FILE)]);
     let listeners = Listeners {
         http: Port::bind(arguments.http, "--http").await?,
         admin: Port::bind(arguments.admin, "--admin").await?,

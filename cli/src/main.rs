@@ -3,6 +3,7 @@
 mod check;
 mod client;
 mod cluster;
+mod completion;
 mod dev;
 mod flows;
 mod invoke;
@@ -45,16 +46,17 @@ enum Command {
     Status(status::Arguments),
     Logs(logs::Arguments),
     Verify(verify::Arguments),
+    Completion(completion::Arguments),
 }
 
 /// Commands that have nothing to do with a cluster.
-const LOCAL_COMMANDS: [&str; 3] = ["new", "dev", "verify"];
+const LOCAL_COMMANDS: [&str; 4] = ["new", "dev", "verify", "completion"];
 
 impl Command {
     /// Which cluster it asks; nothing if it works on this machine whatever is said.
     fn cluster_mut(&mut self) -> Option<&mut cluster::Options> {
         match self {
-            Self::New(_) | Self::Dev(_) | Self::Verify(_) => None,
+            Self::New(_) | Self::Dev(_) | Self::Verify(_) | Self::Completion(_) => None,
             Self::Check(arguments) => Some(&mut arguments.cluster),
             Self::Invoke(arguments) => Some(&mut arguments.client.cluster),
             Self::Flows(arguments) => Some(&mut arguments.client_mut().cluster),
@@ -85,7 +87,7 @@ fn command_line(program: Program) -> clap::Command {
     let command = Arguments::command();
     match program {
         Program::Tandem => command,
-        Program::Plugin => {
+        Program::Plugin | Program::PluginCompletion => {
             let command = command.bin_name(program.name()).display_name(program.name());
             LOCAL_COMMANDS.iter().fold(command, |command, local| command.mut_subcommand(local, |one| one.hide(true)))
         }
@@ -115,6 +117,11 @@ impl From<Exit> for ExitCode {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    if Program::current() == Program::PluginCompletion {
+        let words: Vec<String> = std::env::args().skip(1).collect();
+        completion::answer_kubectl(command_line(Program::Plugin), &words);
+        return Exit::Ok.into();
+    }
     let matches = command_line(Program::current()).get_matches();
     let parsed = Arguments::from_arg_matches(&matches).map_err(|error| (Exit::Usage, error.to_string()));
     let ended = match parsed.and_then(Arguments::into_command) {
@@ -146,6 +153,10 @@ async fn run(command: Command) -> Result<ExitCode, (Exit, String)> {
         Command::Status(arguments) => asked(Box::pin(status::run(&arguments)).await.map_err(client::Error::from)),
         Command::Logs(arguments) => asked(Box::pin(logs::run(&arguments)).await),
         Command::Verify(arguments) => on_files(verify::run(&arguments).await),
+        Command::Completion(arguments) => {
+            completion::run(&arguments, &mut command_line(Program::Tandem));
+            Ok(Exit::Ok.into())
+        }
     }
 }
 
@@ -193,7 +204,7 @@ mod tests {
     fn program_file(program: Program) -> &'static str {
         match program {
             Program::Tandem => "tandem",
-            Program::Plugin => "/usr/local/bin/kubectl-tandem",
+            Program::Plugin | Program::PluginCompletion => "/usr/local/bin/kubectl-tandem",
         }
     }
 

@@ -54,13 +54,13 @@ impl Language {
                 ("src/main.rs", include_str!("new/rust/main.rs.template")),
                 ("function.yaml", include_str!("new/rust/function.yaml")),
                 ("route.yaml", include_str!("new/route.yaml")),
-                ("tandem-dev.yaml", include_str!("new/rust/tandem-dev.yaml")),
+                ("Tandemfile", include_str!("new/rust/Tandemfile")),
             ],
             Self::PythonHttp => &[
                 ("main.py", include_str!("new/python/main.py")),
                 ("function.yaml", include_str!("new/python/function.yaml")),
                 ("route.yaml", include_str!("new/route.yaml")),
-                ("tandem-dev.yaml", include_str!("new/python/tandem-dev.yaml")),
+                ("Tandemfile", include_str!("new/python/Tandemfile")),
             ],
         }
     }

@@ -7,6 +7,8 @@ use std::path::Path;
 
 /// What a plug-in of `kubectl` has to be called.
 const PLUGIN_FILE: &str = "kubectl-tandem";
+/// What the program has to be called that `kubectl` asks how a command line of the plug-in could go on.
+const COMPLETION_FILE: &str = "kubectl_complete-tandem";
 
 /// The name that the user typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub(crate) enum Program {
     Tandem,
     /// `kubectl tandem`
     Plugin,
+    /// `kubectl tandem`, of which not everything is typed yet.
+    PluginCompletion,
 }
 
 impl Program {
@@ -24,14 +28,18 @@ impl Program {
     }
 
     fn started_as(path: &Path) -> Self {
-        if path.file_stem().is_some_and(|name| name == PLUGIN_FILE) { Self::Plugin } else { Self::Tandem }
+        match path.file_stem().and_then(|name| name.to_str()) {
+            Some(PLUGIN_FILE) => Self::Plugin,
+            Some(COMPLETION_FILE) => Self::PluginCompletion,
+            _ => Self::Tandem,
+        }
     }
 
     /// How it is called in what is printed.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Tandem => "tandem",
-            Self::Plugin => "kubectl tandem",
+            Self::Plugin | Self::PluginCompletion => "kubectl tandem",
         }
     }
 }
@@ -45,6 +53,7 @@ mod tests {
         for plugin in ["kubectl-tandem", "/usr/local/bin/kubectl-tandem", "bin/kubectl-tandem.exe"] {
             assert_eq!(Program::started_as(Path::new(plugin)), Program::Plugin, "{plugin}");
         }
+        assert_eq!(Program::started_as(Path::new("/bin/kubectl_complete-tandem")), Program::PluginCompletion);
         for other in ["tandem", "/usr/bin/tandem", "kubectl", "kubectl-tandem-x", ""] {
             assert_eq!(Program::started_as(Path::new(other)), Program::Tandem, "{other}");
         }

@@ -72,7 +72,7 @@ fn what_is_no_resource_of_ours_is_skipped() {
         ("a/b/order.yaml", ORDER),
         ("a/b/c/too-deep.yaml", "a: ["),
         (".hidden.yaml", "a: ["),
-        ("tandem-dev.yaml", "workers: []"),
+        ("Tandemfile", "workers: ["),
         ("notes.txt", "a: ["),
         ("deployment.yaml", deployment),
     ];
@@ -161,6 +161,20 @@ fn a_new_function_passes_the_check() {
         let code = std::fs::read_to_string(directory.path().join("place-order").join(code)).unwrap();
         assert!(code.contains("place-order") && !code.contains("{{"), "{code}");
     }
+}
+
+/// `kubectl apply -f DIR`, Argo CD and Flux take each `*.yaml` of the directory for an object, so there may be no other one.
+#[test]
+fn directories_of_applications_can_be_given_to_kubectl_as_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    for language in ["rust", "python-http"] {
+        assert!(tandem(directory.path(), &["new", language, "--lang", language]).status.success());
+        check(directory.path(), &["check", language, "-v"], 0, "1 function, 2 routes: no problems\n", "");
+    }
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let orders = "5 functions, 10 routes, 1 egress, 1 runtime: no problems\n";
+    check(&examples, &["check", "orders", "-v"], 0, orders, "");
+    check(&examples, &["check", "transfers", "-v"], 0, "1 function, 3 routes: no problems\n", "");
 }
 
 #[test]

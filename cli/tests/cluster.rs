@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use server::{Answers, Server};
 
@@ -99,7 +99,8 @@ fn object(kind: &str, name: &str, spec: &Value) -> Value {
 fn pod(name: &str, labels: &Value, ready: bool) -> Value {
     let state = if ready { json!({"running": {}}) } else { json!({"waiting": {"reason": "ImagePullBackOff"}}) };
     json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "uid": format!("{name}-1"), "namespace": NAMESPACE, "labels": labels},
         "spec": {"containers": []},
         "status": {
             "phase": if ready { "Running" } else { "Pending" },
@@ -291,19 +292,121 @@ async fn logs_of_several_pods_are_in_the_order_of_time() {
     assert!(forbidden.err.contains("resources: [pods/log], verbs: [get]"), "{forbidden:?}");
 }
 
+/// A `kubectl tandem logs ... -f` that runs.
+struct Following {
+    _child: Child,
+    out: Lines<BufReader<ChildStdout>>,
+    err: Lines<BufReader<ChildStderr>>,
+}
+
+impl Following {
+    fn start(machine: &Machine, arguments: &[&str]) -> Self {
+        let mut command = machine.command("kubectl-tandem", &[&["logs", "-f"], arguments].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap()).lines();
+        let err = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { _child: child, out, err }
+    }
+
+    /// The next line.
+    async fn line(&mut self) -> String {
+        tokio::time::timeout(PATIENCE, self.out.next_line()).await.expect("a line comes").unwrap().unwrap()
+    }
+
+    /// The next one on standard error that says so.
+    async fn note(&mut self, part: &str) -> String {
+        loop {
+            let note = tokio::time::timeout(PATIENCE, self.err.next_line()).await;
+            let note = note.unwrap_or_else(|_| panic!("no note says {part:?}")).unwrap().unwrap();
+            if note.contains(part) {
+                return note;
+            }
+        }
+    }
+}
+
+fn prints(server: &Server, pod: &str, log: &str) {
+    server.lock().logs.insert(pod.to_owned(), log.to_owned());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_that_are_followed_come_from_later_pods_too() {
     let machine = Machine::new().await;
     machine.server.add("pods", worker_pod("order-a"));
-    machine.server.lock().logs.insert("order-a".to_owned(), "2026-01-01T00:00:01Z old\n".to_owned());
-    let mut child = machine.command("kubectl-tandem", &["logs", "order", "-f"]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut next = async || tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
-    assert_eq!(next().await, "order-a  old");
-    machine.server.lock().logs.insert("order-b".to_owned(), "2026-01-01T00:00:02Z new\n".to_owned());
+    prints(&machine.server, "order-a", "2026-01-01T00:00:01Z old\n");
+    let mut following = Following::start(&machine, &["order"]);
+    assert_eq!(following.line().await, "order-a  old");
+    prints(&machine.server, "order-b", "2026-01-01T00:00:02Z new\n");
     machine.server.add("pods", worker_pod("order-b"));
-    assert_eq!(next().await, "order-b  new");
-    child.kill().await.unwrap();
+    assert_eq!(following.line().await, "order-b  new");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_breaks_off_is_opened_again_where_it_was_left() {
+    let machine = Machine::new().await;
+    machine.server.add("pods", worker_pod("order-a"));
+    machine.server.lock().breaking.insert("order-a".to_owned());
+    prints(&machine.server, "order-a", "2026-01-01T00:00:01.5Z one\n2026-01-01T00:00:01.5Z two\n");
+    let mut following = Following::start(&machine, &["order"]);
+    assert_eq!([following.line().await, following.line().await], ["order-a  one", "order-a  two"]);
+    let note = following.note("it is opened again").await;
+    assert!(note.starts_with("note: order-a: ") && !note.contains("came to an end"), "{note}");
+    let more = "2026-01-01T00:00:01.5Z one\n2026-01-01T00:00:01.5Z two\n2026-01-01T00:00:01.7Z three\n";
+    prints(&machine.server, "order-a", more);
+    assert_eq!(following.line().await, "order-a  three");
+    // It comes to an end that is none: its container runs.
+    prints(&machine.server, "order-a", &format!("{more}2026-01-01T00:00:02Z four\n"));
+    assert_eq!(following.line().await, "order-a  four");
+    following.note("order-a: its log came to an end before the container; it is opened again").await;
+    let asked = machine.server.lock().asked.clone();
+    assert!(asked.iter().any(|path| path.contains("sinceTime=2026-01-01T00%3A00%3A01Z")), "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_takes_the_place_of_another_is_followed_from_its_first_line() {
+    let machine = Machine::new().await;
+    add_shop(&machine.server);
+    machine.server.add("pods", runtime_pod("orders-0", true));
+    prints(&machine.server, "orders-0", "2026-01-01T00:00:02Z last words\n");
+    let mut following = Following::start(&machine, &[]);
+    assert_eq!(following.line().await, "orders-0  last words");
+    {
+        let mut state = machine.server.lock();
+        state.objects.get_mut("pods").unwrap()[0]["metadata"]["uid"] = "orders-0-2".into();
+        // Its clock is behind.
+        state.logs.insert("orders-0".to_owned(), "2026-01-01T00:00:01Z first words\n".to_owned());
+    }
+    assert_eq!(following.line().await, "orders-0  first words");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn following_goes_on_after_the_cluster_was_out_of_reach() {
+    let machine = Machine::new().await;
+    machine.server.add("pods", worker_pod("order-a"));
+    prints(&machine.server, "order-a", "2026-01-01T00:00:01Z old\n");
+    let mut following = Following::start(&machine, &["order"]);
+    assert_eq!(following.line().await, "order-a  old");
+    machine.server.lock().faults.insert("/pods", 410);
+    following.note("it is asked again for 300 s").await;
+    prints(&machine.server, "order-b", "2026-01-01T00:00:02Z new\n");
+    machine.server.add("pods", worker_pod("order-b"));
+    machine.server.lock().faults.clear();
+    assert_eq!(following.line().await, "order-b  new");
+    following.note("the cluster answers again").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_may_not_be_read_is_not_asked_for_again() {
+    let machine = Machine::new().await;
+    machine.server.add("pods", worker_pod("order-a"));
+    machine.server.lock().faults.insert("/log", 403);
+    let mut following = Following::start(&machine, &["order"]);
+    following.note("resources: [pods/log], verbs: [get]").await;
+    machine.server.lock().faults.clear();
+    prints(&machine.server, "order-a", "2026-01-01T00:00:01Z secret\n");
+    prints(&machine.server, "order-b", "2026-01-01T00:00:02Z new\n");
+    machine.server.add("pods", worker_pod("order-b"));
+    assert_eq!(following.line().await, "order-b  new");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -170,7 +170,7 @@ fn what_keeps_it_from_starting_is_said_in_one_line() {
     check(&["dev", &path, "--http", "127.0.0.1:0", "--admin", dev.admin.trim_start_matches("http://")], "--admin");
     check(&["dev", "no-such-directory"], "is not a directory");
     dev.stop();
-    let dev_file = directory.path().join("tandem-dev.yaml");
+    let dev_file = directory.path().join("Tandemfile");
     std::fs::write(&dev_file, "workers:\n- {name: shop, functions: [order], command: [./shop]}\n").unwrap();
     check(&[&["dev", &path], &any[..]].concat(), "worker shop: failed to start");
     std::fs::write(&dev_file, "workers:\n- {name: shop, functions: [order], command: [sh, -c, 'exit 3']}\n").unwrap();

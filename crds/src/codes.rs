@@ -166,6 +166,9 @@ codes! {
     NO_FUNCTIONS = Warning "W205", "No function is declared",
         "There are resources, but no Function among them, so nothing can run.",
         "add a Function";
+    STATE_STAYS = Warning "W206", "The deletion policy of a function is not acted on",
+        "Functions of a namespace share one store, which serves while one of them is deleted: its state cannot be removed on its own, and stays until it is deleted together with the runtime. A Function of the same name finds it again.",
+        "use deletionPolicy: Retain; to remove state, use deletionPolicy: Delete of the FunctionRuntime";
 }
 
 /// The page of `code`, in upper or lower case.

@@ -27,8 +27,6 @@ use yaml::{Fault, Node, Position, Value};
 pub const FILE_BYTES_MAX: u64 = 4 << 20;
 /// How far below a given directory files are looked for.
 pub const DIRECTORY_DEPTH_MAX: usize = 3;
-/// The file that tells `tandem dev` how to run functions; it holds no resources.
-pub const DEV_FILE: &str = "tandem-dev.yaml";
 /// What messages call a resource as a whole.
 const THE_RESOURCE: &str = "the resource";
 
@@ -142,8 +140,8 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
 }
 
-/// Reads `paths`: files, and directories to a depth of [`DIRECTORY_DEPTH_MAX`] for `*.yaml` and `*.yml`. Hidden files and
-/// [`DEV_FILE`] are skipped in directories.
+/// Reads `paths`: files, and directories to a depth of [`DIRECTORY_DEPTH_MAX`] for `*.yaml` and `*.yml`. Hidden files are
+/// skipped in directories.
 pub fn load(paths: &[PathBuf]) -> Result<Loaded, Error> {
     let mut loaded = Loaded::default();
     let mut files = Vec::new();
@@ -187,7 +185,7 @@ fn list(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), 
     for path in paths {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        if name.starts_with('.') || name == DEV_FILE {
+        if name.starts_with('.') {
             continue;
         }
         if path.is_dir() {

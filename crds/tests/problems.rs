@@ -284,6 +284,17 @@ fn names_in_lists() {
 }
 
 #[test]
+fn a_deletion_policy_that_is_not_acted_on_is_named() {
+    check(
+        &function("{image: o, deletionPolicy: Delete}"),
+        &[
+            "a.yaml:4:34 warning[W206] function order: its state stays when it is deleted, until its runtime goes with its own; use deletionPolicy: Retain; to remove state, use deletionPolicy: Delete of the FunctionRuntime",
+        ],
+    );
+    check(&function("{image: o, deletionPolicy: Retain}"), &[]);
+}
+
+#[test]
 fn one_runtime_and_one_namespace() {
     let two = other("FunctionRuntime", "{}")
         + "---\n"

@@ -103,7 +103,8 @@ async fn apply(
     let is_target = |one: &&RevisionStatus| Some(&one.revision) == valid.revision.as_ref();
     let has_failed = revisions.iter().find(is_target).is_some_and(|one| !revision::is_alive(one.state));
     let children = if has_failed { Vec::new() } else { build::build(owner, valid) };
-    context.apply(&owner.key, &children, &kept(&owner.key.name, revisions)).await
+    let others = revisions.iter().filter(|one| !is_target(one));
+    context.apply(&owner.key, &children, &kept(&owner.key.name, others)).await
 }
 
 /// Without a runtime nobody would call the workers: they go. With one, what runs stays while the spec is wrong.
@@ -120,10 +121,11 @@ async fn without_runtime(
 }
 
 /// Children of revisions that are alive beside the one that the spec asks for: they stay as they are.
-fn kept(function: &str, revisions: &[RevisionStatus]) -> BTreeSet<(ChildKind, String)> {
-    let alive = revisions.iter().filter(|one| revision::is_alive(one.state)).flat_map(|one| {
+fn kept<'a>(function: &str, others: impl Iterator<Item = &'a RevisionStatus>) -> BTreeSet<(ChildKind, String)> {
+    let alive = others.filter(|one| revision::is_alive(one.state)).flat_map(|one| {
         let name = revision::child_name(function, &one.revision);
-        [(ChildKind::Deployment, name.clone()), (ChildKind::Service, name)]
+        let kinds = [ChildKind::Deployment, ChildKind::PodDisruptionBudget, ChildKind::Service];
+        kinds.map(|kind| (kind, name.clone()))
     });
     alive.collect()
 }

@@ -264,7 +264,11 @@ impl Host {
     /// A host without connections.
     pub(crate) fn new(metrics: Arc<Metrics>, dial: Arc<dyn Dial>) -> Arc<Self> {
         let (inner, changed, stop) = (Mutex::default(), Notify::new(), CancellationToken::new());
-        Arc::new(Self { metrics, dial, inner, changed, stop })
+        let host = Arc::new(Self { metrics, dial, inner, changed, stop });
+        let known = Arc::downgrade(&host);
+        let source = move || known.upgrade().map(|host| host.report()).unwrap_or_default();
+        host.metrics.show_revisions(Box::new(source));
+        host
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -18,6 +18,10 @@ use tandem_model::outcome::{FlowRecord, Outcome};
 use crate::problem;
 use crate::runtime::NotAccepted;
 
+pub(crate) mod revisions;
+#[cfg(test)]
+pub(crate) mod testdata;
+
 /// Media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Everything here starts with it.
@@ -240,6 +244,7 @@ pub struct Metrics {
     registry: Registry,
     /// With what their names begin.
     more: Mutex<Vec<(&'static str, Counters)>>,
+    revisions: Mutex<Option<revisions::Source>>,
     definitions: Vec<Definition>,
     accepted: Family<ByFunction, Counter>,
     repeated: Family<ByFunction, Counter>,
@@ -322,6 +327,7 @@ impl Metrics {
             turns_given: d.add("turns_given", "", Counter::default(), "Turns that flows of other runtimes had here."),
             registry: d.registry,
             more: Mutex::default(),
+            revisions: Mutex::default(),
             definitions: d.definitions,
         }
     }
@@ -490,6 +496,9 @@ impl Metrics {
                 let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} counter\n{name}_total {value}");
             }
         }
+        if let Some(source) = self.revisions.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            revisions::write(&mut page, &source());
+        }
         let _ = text::encode_eof(&mut page);
         page
     }
@@ -499,6 +508,11 @@ impl Metrics {
         self.more.lock().unwrap_or_else(PoisonError::into_inner).push((prefix, counters));
     }
 
+    /// Shows what `source` says of revisions, in the place of an earlier one.
+    pub(crate) fn show_revisions(&self, source: revisions::Source) {
+        *self.revisions.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    }
+
     /// The reference page, as Markdown.
     pub fn documentation(&self) -> String {
         let mut page = String::from(
@@ -506,7 +520,8 @@ impl Metrics {
              from closed sets: names of your resources,\noutcomes, and reasons of the [problems](problems.md) page; \
              reasons that your code chose are counted as `application`.\n\n| name | type | labels | meaning |\n| --- | --- | --- | --- |\n",
         );
-        for Definition { name, kind, labels, help } in &self.definitions {
+        let revisions: Vec<Definition> = revisions::definitions().collect();
+        for Definition { name, kind, labels, help } in self.definitions.iter().chain(&revisions) {
             let _ = writeln!(page, "| `{name}` | {kind} | {labels} | {help} |");
         }
         page.push_str(
@@ -527,48 +542,6 @@ fn by(function: &FunctionName) -> ByFunction {
 fn known_reason(reason: &str) -> Word {
     let known = problem::REASONS.iter().find(|(known, ..)| *known == reason);
     Word(known.map_or(APPLICATION, |(known, ..)| *known))
-}
-
-/// What tests of this crate share.
-#[cfg(test)]
-pub(crate) mod testdata {
-    use std::path::Path;
-
-    use tandem_model::ids::{FlowId, Instance};
-    use tandem_model::outcome::{Cause, FlowRecord, Outcome};
-    use tandem_model::slot::Slot;
-
-    /// A record of `order/o-1 place` that ended with `outcome`.
-    pub(crate) fn record(outcome: Outcome) -> FlowRecord {
-        let instance = Instance::parse("order", "o-1").unwrap();
-        let request = "r-1".parse().unwrap();
-        FlowRecord {
-            flow: FlowId::derive(Slot::new(7), &instance, &request),
-            request,
-            instance,
-            handler: "place".parse().unwrap(),
-            digest: [0; 16],
-            outcome,
-            cause: (outcome != Outcome::Committed).then(|| Cause::new("some-reason", "some detail")),
-            result: None,
-            attempts: 2,
-            accepted_unix_ms: 1_700_000_000_000,
-            duration_us: 3_100,
-            calls: Vec::new(),
-        }
-    }
-
-    /// Compares a generated reference page with the one in the repository; `UPDATE_DOCS=1` writes it instead.
-    pub(crate) fn check_page(name: &str, page: &str) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/reference").join(name);
-        let page = format!("{}\n", page.trim_end());
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(&path, &page).unwrap();
-        }
-        let stored = std::fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(stored, page, "docs/src/reference/{name} is out of date: run the test with UPDATE_DOCS=1");
-    }
 }
 
 #[cfg(test)]

@@ -32,10 +32,14 @@ pub(crate) fn function_pods(function: &str) -> String {
 pub(crate) struct Pod {
     /// Its name.
     pub(crate) name: String,
+    /// Which one of those that have had the name.
+    pub(crate) uid: String,
     /// It takes requests.
     pub(crate) is_ready: bool,
     /// Its container runs, so that it can be asked and has logs.
     pub(crate) is_running: bool,
+    /// It was deleted, and is on its way out.
+    pub(crate) is_ending: bool,
     /// How often its container was started anew.
     pub(crate) restarts: i32,
     /// How it is, in a word: `Running`, `ImagePullBackOff`, `Unschedulable`, `Terminating`.
@@ -65,8 +69,10 @@ impl Pod {
         };
         Self {
             name: object.metadata.name.clone().unwrap_or_default(),
+            uid: object.metadata.uid.clone().unwrap_or_default(),
             is_ready: holds("Ready") && !is_ending,
             is_running,
+            is_ending,
             restarts: containers.iter().map(|one| one.restart_count).sum(),
             state,
         }
@@ -98,7 +104,14 @@ impl Cluster {
         parameters: &LogParams,
     ) -> Result<impl AsyncBufRead + Unpin + Send + use<>, Error> {
         let asked = Asked::of_pod("get", "pods/log", pod);
-        let stream = self.call(&asked, self.pod_api().log_stream(pod, parameters)).await?;
+        let (api, url) = (self.pod_api(), &self.url);
+        let opened = api.log_stream(pod, parameters);
+        // Who follows waits for the first line, however long it takes.
+        let stream = if parameters.follow {
+            opened.await.map_err(|error| Error::new(&asked, url, &self.namespace, error))?
+        } else {
+            self.call(&asked, opened).await?
+        };
         Ok(Box::pin(stream))
     }
 

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tandem_crds::load::DEV_FILE;
 use tandem_model::ids::FunctionName;
 use tandem_model::topology::{Protocol, Topology};
 
 use super::Error;
 use super::console::Console;
+
+/// How the code of the functions is started on this machine, in YAML, beside the resources. Its name does not end like
+/// theirs: `kubectl apply -f DIR`, Argo CD and Flux take every `*.yaml` for an object of the cluster.
+pub(super) const DEV_FILE: &str = "Tandemfile";
 
 /// An application that can be run.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +23,7 @@ pub(super) struct Application {
     pub(super) workers: Vec<Worker>,
 }
 
-/// `tandem-dev.yaml`.
+/// What [`DEV_FILE`] says.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct DevFile {

@@ -148,8 +148,10 @@ mod tests {
     fn each_line_begins_with_its_pod_and_steers_no_terminal() {
         let pod = |name: &str| Pod {
             name: name.to_owned(),
+            uid: name.to_owned(),
             is_ready: true,
             is_running: true,
+            is_ending: false,
             restarts: 0,
             state: String::new(),
         };

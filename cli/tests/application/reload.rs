@@ -101,7 +101,7 @@ fn worker_is_replaced_under_requests() {
         transfers.map(|transfer| (transfer.request.settle(&dev.http), transfer)).collect()
     };
     let mut answered = send(first);
-    let file = directory.path().join("tandem-dev.yaml");
+    let file = directory.path().join("Tandemfile");
     let workers = std::fs::read_to_string(&file).unwrap();
     let changed = workers.replace("\"instances\":2", "\"instances\":1,\"environment\":{\"NEW\":\"1\"}");
     assert_ne!(changed, workers);

@@ -1,14 +1,16 @@
 //! An API server on this machine: lists, logs, and ports of pods that lead to admin ports, which are here, too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::{SinkExt, StreamExt};
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
@@ -20,6 +22,8 @@ use tokio_tungstenite::tungstenite::handshake::server as handshake;
 /// The protocol of forwarded ports.
 const PROTOCOL: &str = "v4.channel.k8s.io";
 const ADMIN_PORT: u16 = 9090;
+
+type Body = BoxBody<Bytes, io::Error>;
 
 /// What an admin port answers: by `GET /flows`, a status, an outcome, and a body.
 pub(crate) type Answers = BTreeMap<String, (u16, Option<&'static str>, Value)>;
@@ -34,6 +38,8 @@ pub(crate) struct State {
     pub(crate) admins: BTreeMap<String, SocketAddr>,
     /// By pod.
     pub(crate) logs: BTreeMap<String, String>,
+    /// Pods whose log breaks off where it ends, the next time that it is asked for.
+    pub(crate) breaking: BTreeSet<String>,
     /// Paths that were asked for, with their queries.
     pub(crate) asked: Vec<String>,
 }
@@ -99,7 +105,7 @@ impl Server {
         let _ = connection.keep_alive(false).serve_connection(TokioIo::new(stream), service).await;
     }
 
-    fn answer(&self, uri: &str) -> Response<Full<Bytes>> {
+    fn answer(&self, uri: &str) -> Response<Body> {
         let mut state = self.lock();
         state.asked.push(uri.to_owned());
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
@@ -114,7 +120,8 @@ impl Server {
         let last = path.rsplit('/').next().unwrap_or_default();
         if last == "log" {
             let pod = path.rsplit('/').nth(1).unwrap_or_default();
-            return respond(200, state.logs.get(pod).cloned().unwrap_or_default());
+            let log = state.logs.get(pod).cloned().unwrap_or_default();
+            return if state.breaking.remove(pod) { broken(log) } else { respond(200, log) };
         }
         let known = ["functionruntimes", "functions", "functionroutes", "functionegresses", "pods"];
         if !known.contains(&last) {
@@ -193,9 +200,20 @@ fn labels(query: &str) -> Vec<(String, String)> {
     selector.split(',').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }
 
-fn respond(code: u16, body: String) -> Response<Full<Bytes>> {
+fn respond(code: u16, body: String) -> Response<Body> {
     let response = Response::builder().status(code).header("content-type", "application/json");
-    response.body(Full::new(body.into())).unwrap()
+    response.body(Full::new(body.into()).map_err(|never| match never {}).boxed()).unwrap()
+}
+
+/// An answer whose connection breaks behind `text`.
+fn broken(text: String) -> Response<Body> {
+    let parts = [Ok(Frame::data(text.into())), Err(io::ErrorKind::ConnectionReset.into())];
+    // In two pieces in time, too: what breaks at once may break in front of the first one.
+    let paced = futures_util::stream::iter(parts).then(|part| async {
+        tokio::task::yield_now().await;
+        part
+    });
+    Response::new(BodyExt::boxed(StreamBody::new(paced)))
 }
 
 async fn answer_admin(answers: Arc<Answers>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {

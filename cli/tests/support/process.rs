@@ -43,16 +43,18 @@ fn build_examples(directory: &Path) {
 /// A copy of an example's resources in a directory of its own, with workers from beside our program.
 pub(crate) fn application(name: &str, functions: &str) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
-    let resources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name).join("resources");
-    for entry in std::fs::read_dir(resources).unwrap() {
+    let there = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+    for entry in std::fs::read_dir(there).unwrap() {
         let from = entry.unwrap().path();
-        std::fs::copy(&from, directory.path().join(from.file_name().unwrap())).unwrap();
+        if from.extension().is_some_and(|extension| extension == "yaml") {
+            std::fs::copy(&from, directory.path().join(from.file_name().unwrap())).unwrap();
+        }
     }
     let program = example(name).display().to_string();
     let worker = serde_json::json!({"name": name, "command": [program], "instances": 2});
     let text =
         format!("workers:\n- {worker}\n").replace("\"name\"", &format!("\"functions\": [{functions}], \"name\""));
-    std::fs::write(directory.path().join("tandem-dev.yaml"), text).unwrap();
+    std::fs::write(directory.path().join("Tandemfile"), text).unwrap();
     directory
 }
 

@@ -9,7 +9,7 @@ use tandem_model::topology;
 use crate::codes;
 use crate::compile::{FunctionIndex, Problems, Subject};
 use crate::load::Sourced;
-use crate::resources::function::{ATTEMPTS_MAX, CONCURRENCY_MAX, Endpoint, Protocol, REPLICAS_MAX};
+use crate::resources::function::{ATTEMPTS_MAX, CONCURRENCY_MAX, DeletionPolicy, Endpoint, Protocol, REPLICAS_MAX};
 use crate::resources::{Function, Kind};
 use crate::suggestion;
 
@@ -41,6 +41,10 @@ fn one(subject: &mut Subject<'_, Function>, declared: &BTreeSet<String>) -> topo
     let is_http = spec.endpoint.as_ref().is_some_and(|endpoint| endpoint.protocol == Protocol::Http);
     if is_http && spec.handlers.is_none() && !subject.sourced.damaged {
         subject.problem(&codes::NO_HANDLERS, "spec", "the Http protocol has no handshake, and no handlers are listed");
+    }
+    if spec.deletion_policy == DeletionPolicy::Delete {
+        let message = "its state stays when it is deleted, until its runtime goes with its own";
+        subject.problem(&codes::STATE_STAYS, "spec.deletionPolicy", message);
     }
     let attempts = subject.number("spec.retry.attempts", spec.retry.attempts.into(), 1..=ATTEMPTS_MAX.into());
     let concurrency =

@@ -54,8 +54,8 @@ pub const CALLERS_MAX: usize = 256;
         .message("handlers must be listed, because the Http protocol has no handshake that could tell them")
 )]
 pub struct FunctionSpec {
-    /// The container image of its workers, for a cluster. On a laptop `tandem dev` runs the command that
-    /// `tandem-dev.yaml` names for the function instead.
+    /// The container image of its workers, for a cluster. On a laptop `tandem dev` runs the command that the
+    /// `Tandemfile` names for the function instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     #[schemars(length(min = 1, max = 512))]
@@ -120,7 +120,7 @@ pub struct FunctionSpec {
     #[schemars(with = "PodTemplate")]
     pub pod_template: Option<PodTemplate>,
     /// What happens to its state when the resource is deleted. `Retain`: it stays, and a function of the same name finds it
-    /// again. `Delete` is not acted on yet: it stays until its runtime goes.
+    /// again. `Delete` is not acted on, which a warning says (W206): it stays until its runtime goes with its own.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }

@@ -148,7 +148,8 @@ fn plan(change: &Change) -> BTreeSet<String> {
     let mut plan = BTreeSet::new();
     match (&change.before, &change.after) {
         (Some(Spec::Function(before)), None) if before.deletion_policy == DeletionPolicy::Delete => {
-            plan.insert(format!("the state of function {} is deleted with it", change.name));
+            let message = "stays until its runtime goes with its own: deletionPolicy of a Function is not acted on";
+            plan.insert(format!("the state of function {} {message}", change.name));
         }
         (Some(Spec::Runtime(before)), None) if before.deletion_policy == DeletionPolicy::Delete => {
             plan.insert(format!("everything that runtime {} has stored is deleted with it", change.name));
@@ -263,13 +264,17 @@ mod tests {
     }
 
     #[test]
-    fn state_that_goes_with_its_function_is_said_to_all() {
+    fn what_becomes_of_state_is_said_to_all() {
         let runtime = "kind: FunctionRuntime\nmetadata: {name: main}\nspec: {deletionPolicy: Delete}";
         let verdict = reviewed(&[runtime], &change("main", Some(runtime), None));
         assert_eq!(verdict.warnings, ["everything that runtime main has stored is deleted with it"]);
         let delete = FUNCTION.replace("image:", "deletionPolicy: Delete, image:");
         let verdict = reviewed(&[&delete], &change("order", Some(&delete), None));
-        assert_eq!(verdict.warnings, ["the state of function order is deleted with it"]);
+        let [warning] = verdict.warnings.as_slice() else { panic!("{verdict:?}") };
+        assert!(warning.starts_with("the state of function order stays"), "{warning}");
+        let verdict = reviewed(&[], &change("order", None, Some(&delete)));
+        assert_eq!(verdict.refusal, None);
+        assert!(verdict.warnings.iter().any(|warning| warning.starts_with("W206: spec.deletionPolicy")), "{verdict:?}");
     }
 
     #[test]

@@ -24,7 +24,13 @@ const HISTORY_LIMIT: i32 = 1;
 pub fn build(owner: &Owner, valid: &Valid) -> Vec<Child> {
     let Some(revision) = &valid.revision else { return Vec::new() };
     let name = child_name(&owner.key.name, revision);
-    vec![service(owner, &name, revision), deployment(owner, &name, revision, &valid.spec)]
+    let mut children = vec![service(owner, &name, revision)];
+    // Of one worker alone there is nothing to keep back: a budget would only keep its node from being drained.
+    if valid.spec.replicas > 1 {
+        children.push(disruption_budget(owner, &name, revision));
+    }
+    children.push(deployment(owner, &name, revision, &valid.spec));
+    children
 }
 
 fn selector(owner: &Owner, revision: &str) -> Value {
@@ -50,6 +56,16 @@ fn service(owner: &Owner, name: &str, revision: &str) -> Child {
         "ports": [{"name": "grpc", "port": WORKER_PORT, "targetPort": "grpc", "protocol": "TCP", "appProtocol": "grpc"}],
     });
     with_revision(owner.child(ChildKind::Service, name, COMPONENT, json!({"spec": spec})), revision)
+}
+
+fn disruption_budget(owner: &Owner, name: &str, revision: &str) -> Child {
+    let spec = json!({
+        "maxUnavailable": 1,
+        "selector": {"matchLabels": selector(owner, revision)},
+        // A worker that never became ready must not keep a node from being drained.
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+    });
+    with_revision(owner.child(ChildKind::PodDisruptionBudget, name, COMPONENT, json!({"spec": spec})), revision)
 }
 
 fn deployment(owner: &Owner, name: &str, revision: &str, spec: &FunctionSpec) -> Child {

@@ -27,7 +27,7 @@ pub fn revision(spec: &FunctionSpec) -> Option<String> {
     Some(name)
 }
 
-/// The name of the Deployment and the Service of a revision.
+/// The name of the Deployment, the Service and the budget of a revision.
 pub fn child_name(function: &str, revision: &str) -> String {
     let name = format!("{function}-{revision}");
     if name.len() <= NAME_BYTES_MAX {

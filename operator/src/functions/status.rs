@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use tandem_crds::resources::Kind;
+use tandem_crds::resources::function::DeletionPolicy;
 use tandem_crds::resources::status::{FunctionStatus, RevisionState, RevisionStatus};
 
 use crate::child::{ChildKind, Workload};
@@ -77,12 +78,18 @@ impl<'a> Observed<'a> {
     }
 }
 
+/// What is said beside a function that is ready and would keep what it is told to delete.
+const STATE_STAYS: &str = "; its state stays when it is deleted: deletionPolicy of a Function is not acted on";
+
 /// The status.
 pub fn status(observed: &Observed<'_>, previous: Option<&FunctionStatus>, now: Timestamp) -> FunctionStatus {
-    let (finding, also) = findings(observed);
+    let (mut finding, also) = findings(observed);
+    let spec = observed.graph.accepted.functions.get(&observed.key.name);
+    if finding.is_ready() && spec.is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Delete) {
+        finding = Finding::new(finding.reason, finding.message + STATE_STAYS);
+    }
     let known = previous.map(|status| status.conditions.as_slice()).unwrap_or_default();
     let active = observed.revisions.iter().find(|one| one.state == RevisionState::Active);
-    let spec = observed.graph.accepted.functions.get(&observed.key.name);
     let endpoint = spec.and_then(|spec| spec.endpoint.as_ref()).map(|endpoint| endpoint.url.clone());
     let own = active.map(|one| url(&observed.key.namespace, &observed.key.name, &one.revision));
     let target = observed.target.as_deref().and_then(|target| observed.workload(target));

@@ -13,7 +13,10 @@ use crate::runtimes::build::{
 };
 use crate::runtimes::validate::Valid;
 
-/// How long a pod has to end flows, hand over and stop, in seconds: the drain grace of the runtime and some more.
+/// How long a pod that is to end takes requests still, in seconds. Nodes take a moment to hear that it is not to be sent any
+/// more, and until then new connections would be refused.
+const LEAVING_SECONDS: i64 = 3;
+/// How long a pod has to leave, end flows, hand over and stop, in seconds: the drain grace of the runtime and some more.
 const TERMINATION_GRACE_SECONDS: i64 = 60;
 
 /// The pods of the runtime. `configuration` is the digest of their configuration: another one starts them anew.
@@ -79,6 +82,7 @@ fn container(valid: &Valid) -> Value {
         "startupProbe": probe("/livez", 1, 120),
         "livenessProbe": probe("/livez", 10, 6),
         "readinessProbe": probe("/readyz", 1, 3),
+        "lifecycle": {"preStop": {"sleep": {"seconds": LEAVING_SECONDS}}},
         "securityContext": pod_template::container_security(),
         "volumeMounts": mounts,
     });

@@ -107,3 +107,44 @@ async fn a_restart_in_the_middle_goes_on_where_it_was() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(weights(&harness, &old), [50, 50]);
 }
+
+/// So many objects of a kind are there.
+fn count(harness: &Harness, kind: &str) -> usize {
+    harness.server.lock().objects.keys().filter(|(of, ..)| of == kind).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_revision_with_several_workers_has_a_budget_as_long_as_it_is_alive() {
+    const BUDGETS: &str = "policy/poddisruptionbudgets";
+    let two = |image: &str| {
+        let mut function = stepwise(image);
+        function["spec"]["replicas"] = 2.into();
+        function
+    };
+    let (harness, _) = started().await;
+    assert_eq!(count(&harness, BUDGETS), 1, "that of the runtime");
+    harness.apply(&two("order:1"));
+    harness.settle().await;
+    assert_eq!(count(&harness, BUDGETS), 2);
+    harness.apply(&two("order:2"));
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert_eq!((count(&harness, "apps/deployments"), count(&harness, BUDGETS)), (2, 3), "in the middle of a rollout");
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert_eq!((count(&harness, "apps/deployments"), count(&harness, BUDGETS)), (1, 2));
+    harness.apply(&stepwise("order:2"));
+    harness.settle().await;
+    assert_eq!(count(&harness, BUDGETS), 1, "one worker alone is not kept back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn state_that_stays_in_spite_of_the_deletion_policy_is_spoken_of() {
+    let (harness, _) = started().await;
+    let message = || status(&harness)["conditions"][0]["message"].as_str().unwrap_or_default().to_owned();
+    assert!(!message().contains("deletionPolicy"), "{}", message());
+    let mut function = stepwise("order:1");
+    function["spec"]["deletionPolicy"] = "Delete".into();
+    harness.apply(&function);
+    harness.settle().await;
+    assert_eq!(harness.conditions("functions", "order"), ["Ready=True Ready"]);
+    assert!(message().contains("stays when it is deleted"), "{}", message());
+}

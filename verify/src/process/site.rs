@@ -388,7 +388,7 @@ pub(crate) fn write_resources(
         let protocol = format!("{protocol:?}");
         let worker =
             serde_json::json!({"name": "own", "functions": functions, "command": command, "protocol": protocol});
-        std::fs::write(path.join("tandem-dev.yaml"), serde_json::json!({"workers": [worker]}).to_string())?;
+        std::fs::write(path.join("Tandemfile"), serde_json::json!({"workers": [worker]}).to_string())?;
     }
     Ok(())
 }

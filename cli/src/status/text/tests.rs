@@ -35,7 +35,9 @@ fn pod(name: &str, answer: Option<Result<Value, &str>>) -> Asked {
     });
     let is_running = answer.is_some();
     let state = if is_running { "Running" } else { "ImagePullBackOff" }.to_owned();
-    Asked { pod: cluster::Pod { name: name.to_owned(), is_ready: is_running, is_running, restarts: 0, state }, answer }
+    let (name, uid) = (name.to_owned(), name.to_owned());
+    let pod = cluster::Pod { name, uid, is_ready: is_running, is_running, is_ending: false, restarts: 0, state };
+    Asked { pod, answer }
 }
 
 fn report(member: &str, invocations: u64, failures: u64) -> Value {

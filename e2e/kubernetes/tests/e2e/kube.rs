@@ -135,7 +135,7 @@ impl Namespace {
             std::fs::write(directory.join(file), text)
         };
         let kinds = "functionruntimes,functions,functionroutes,functionegresses,statefulsets,deployments,services,configmaps,\
-                     pods,persistentvolumeclaims,networkpolicies,jobs";
+                     pods,persistentvolumeclaims,networkpolicies,poddisruptionbudgets,jobs";
         put("objects.yaml", self.kubectl(&["get", kinds, "--output", "yaml"]))?;
         put("overview.txt", self.kubectl(&["get", kinds, "--output", "wide"]))?;
         put("events.txt", self.kubectl(&["get", "events", "--sort-by", ".lastTimestamp"]))?;

@@ -84,6 +84,11 @@ impl Load {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Whether orders are being sent still.
+    pub(crate) fn is_running(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
     /// Waits until a fifth of the orders, or two, three, four, have an outcome.
     pub(crate) fn await_fifths(&mut self, fifths: usize) -> anyhow::Result<()> {
         let begun = Instant::now();

@@ -4,6 +4,7 @@
 //! Without `TANDEM_E2E=1` they are skipped, and say so.
 
 mod admission;
+mod drain;
 mod kube;
 mod life;
 mod load;

@@ -16,6 +16,10 @@ pub(crate) const NAMESPACE: &str = "tandem-system";
 pub(crate) const START_WITHIN: Duration = Duration::from_mins(3);
 /// Labels of the pods of a runtime.
 pub(crate) const RUNTIME_PODS: &str = "tandem.dev/runtime=orders,app.kubernetes.io/component=runtime";
+/// The application, in the checkout.
+const ORDERS: &str = "examples/orders";
+/// What its files call the image of its functions.
+const IMAGE_OF_ORDERS: &str = "localhost/tandem-orders:dev";
 const HELM_WITHIN: &str = "180s";
 
 pub(crate) fn helm(arguments: &[&str]) -> anyhow::Result<String> {
@@ -106,7 +110,7 @@ pub(crate) fn pd_endpoints() -> Option<String> {
     std::env::var("TANDEM_PD_ENDPOINTS").ok().filter(|endpoints| !endpoints.is_empty())
 }
 
-/// Applies the orders application as its files say, except for the store of its runtime, and waits until all of it is ready.
+/// Applies the orders application, and waits until all of it is ready.
 pub(crate) fn orders(namespace: &Namespace, keeps: &Keeps) -> anyhow::Result<()> {
     apply_orders(namespace, keeps)?;
     await_orders(namespace)
@@ -131,11 +135,27 @@ pub(crate) fn runtime(namespace: &Namespace, keeps: &Keeps) -> anyhow::Result<St
     Ok(format!("apiVersion: tandem.dev/v1alpha1\nkind: FunctionRuntime\nmetadata: {{name: orders}}\nspec:\n  {spec}\n"))
 }
 
+/// Applies the directory of the orders application as people do, by `kubectl apply -f examples/orders/`. Where its runtime
+/// is to keep state elsewhere than its files say, or images have other names, a copy of it with these changed.
 pub(crate) fn apply_orders(namespace: &Namespace, keeps: &Keeps) -> anyhow::Result<()> {
-    namespace.apply(&runtime(namespace, keeps)?)?;
-    for file in ["egress.yaml", "functions.yaml", "routes.yaml"] {
-        let text = std::fs::read_to_string(root().join("examples/orders/resources").join(file))?;
-        namespace.apply(&text.replace("localhost/tandem-orders:dev", &image("orders")))?;
+    let directory = root().join(ORDERS);
+    if matches!(keeps, Keeps::Pod) && image("orders") == IMAGE_OF_ORDERS {
+        return namespace.kubectl(&["apply", "--filename", &format!("{}/", directory.display())]).map(drop);
+    }
+    let changed = tempfile::tempdir()?;
+    copy_orders(&directory, changed.path())?;
+    std::fs::write(changed.path().join("runtime.yaml"), runtime(namespace, keeps)?)?;
+    namespace.kubectl(&["apply", "--filename", &format!("{}/", changed.path().display())]).map(drop)
+}
+
+/// All files of the directory, whatever `kubectl` may make of them, with the image that the cluster has.
+fn copy_orders(from: &Path, to: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let path = entry?.path();
+        if path.is_file() {
+            let text = std::fs::read_to_string(&path)?.replace(IMAGE_OF_ORDERS, &image("orders"));
+            std::fs::write(to.join(path.file_name().context("a file has a name")?), text)?;
+        }
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! An HTTP client that does not let go: it asks again, with the same request id, until it has an outcome.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -40,6 +41,7 @@ pub(crate) struct Client {
     turn: AtomicUsize,
     retried: AtomicUsize,
     repeated: AtomicUsize,
+    last_problem: Mutex<Option<String>>,
 }
 
 impl Client {
@@ -49,12 +51,17 @@ impl Client {
         connector.set_nodelay(true);
         let http = HyperClient::builder(TokioExecutor::new()).build(connector);
         let [turn, retried, repeated] = [0; 3].map(AtomicUsize::new);
-        Self { http, addresses, turn, retried, repeated }
+        Self { http, addresses, turn, retried, repeated, last_problem: Mutex::default() }
     }
 
     /// How many requests had to be sent again, because no answer came.
     pub(crate) fn retried(&self) -> usize {
         self.retried.load(Ordering::Relaxed)
+    }
+
+    /// What came in the place of an answer, the last time.
+    pub(crate) fn last_problem(&self) -> Option<String> {
+        self.last_problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many answers came from the record of an earlier request with the same id.
@@ -104,6 +111,7 @@ impl Client {
                 anyhow::bail!("{method} {path} got no outcome within {PATIENCE:?}: {problem}");
             }
             again = true;
+            *self.last_problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -196,6 +204,7 @@ mod tests {
         let reply = client.send(Method::POST, "/orders/o-1", "place-o-1", &serde_json::json!({})).await.unwrap();
         assert_eq!((reply.status, reply.flow.as_str()), (StatusCode::OK, "f-1"));
         assert_eq!((client.retried(), client.repeated()), (1, 1));
+        assert!(client.last_problem().is_some_and(|problem| problem.contains("503")), "{:?}", client.last_problem());
         for request in server.await.unwrap() {
             assert!(
                 request.starts_with("POST /orders/o-1 ") && request.contains("idempotency-key: place-o-1"),

@@ -170,7 +170,8 @@ async fn run(options: &Options) -> anyhow::Result<bool> {
     println!("{}\n", report::latencies(latencies));
     print!("{}", report::outcomes(&evidence.told));
     println!(" (answered from the record of the same request: {})", thousands(client.repeated()));
-    println!(" (sent again because no answer came: {})\n", thousands(client.retried()));
+    let last = client.last_problem().map(|problem| format!("; the last time: {problem}")).unwrap_or_default();
+    println!(" (sent again because no answer came: {}{last})\n", thousands(client.retried()));
     Ok(print_verdict(&evidence, options))
 }
 

@@ -159,7 +159,7 @@ fn one_of_many(wanted: &Wanted, program: &Path, configuration: &Path, index: usi
 fn write_configuration(wanted: &Wanted, store: &str, workers: &[SocketAddr]) -> anyhow::Result<PathBuf> {
     let rest = store.strip_prefix(SCHEME).context("the store is no TiKV")?;
     let (endpoints, prefix) = rest.split_once('/').context("the store has no prefix")?;
-    let resources = wanted.application.join("resources").canonicalize().context("failed to find the resources")?;
+    let resources = wanted.application.canonicalize().context("failed to find the resources")?;
     let mut listed = String::new();
     for address in workers {
         writeln!(listed, "  - {{functions: [{FUNCTIONS}], url: \"http://{address}\"}}")?;
