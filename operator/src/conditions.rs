@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use serde_json::Value;
 
 use crate::reasons::{Effect, Reason};
 
@@ -30,7 +31,7 @@ impl Finding {
 }
 
 /// The conditions for `finding` about `generation`. What did not flip since `previous` keeps its time, so that a repeated
-/// visit writes the same bytes. Conditions that are not ours are kept.
+/// visit writes the same bytes. Conditions that are not ours stay, because they are not said anything about.
 pub fn conditions(
     finding: &Finding,
     also: Option<&Finding>,
@@ -69,6 +70,21 @@ pub fn conditions(
     conditions
 }
 
+/// The types that are ours. Others may add conditions of other types.
+const OURS: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
+
+/// The conditions of `found` without those that are of our types and not in `wanted`; nothing if there are none such.
+pub fn without_strays(found: &Value, wanted: &Value) -> Option<Vec<Value>> {
+    let list = |status: &Value| status["conditions"].as_array().cloned().unwrap_or_default();
+    let (found, wanted) = (list(found), list(wanted));
+    let is_stray = |condition: &Value| {
+        OURS.iter().any(|ours| condition["type"] == *ours)
+            && !wanted.iter().any(|wanted| wanted["type"] == condition["type"])
+    };
+    let kept: Vec<Value> = found.iter().filter(|condition| !is_stray(condition)).cloned().collect();
+    (kept.len() < found.len()).then_some(kept)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +121,19 @@ mod tests {
             };
             assert_eq!(kstatus(&conditions(&finding, None, Some(1), &[], time(1))), expected, "{}", reason.name);
         }
+    }
+
+    #[test]
+    fn a_condition_of_ours_that_somebody_else_has_added_is_found() {
+        let status = |types: &[&str]| {
+            let conditions: Vec<Value> = types.iter().map(|type_| serde_json::json!({"type": type_})).collect();
+            serde_json::json!({"conditions": conditions})
+        };
+        let kept =
+            |found: &[&str], wanted: &[&str]| without_strays(&status(found), &status(wanted)).map(|kept| kept.len());
+        assert_eq!(kept(&["Ready", "Audited"], &["Ready"]), None);
+        assert_eq!(kept(&["Ready", "Stalled", "Audited"], &["Ready"]), Some(2));
+        assert_eq!(kept(&[], &["Ready"]), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::kubeapi::{Error, Writer};
 use crate::metrics::Metrics;
 use crate::pods::Link;
 use crate::queue::Queue;
+use crate::rivals::Rivals;
 use crate::world::cache::Change;
 use crate::world::children::owner_of;
 use crate::world::{Shared, World};
@@ -65,6 +66,8 @@ pub struct Context {
     pub progress: Shared<HashMap<ObjectKey, Instant>>,
     /// The `uid` of runtimes that were let go after their state was removed, until a watch says that they are gone.
     pub released: Shared<HashMap<ObjectKey, String>>,
+    /// Others who write the same statuses.
+    pub rivals: Rivals,
 }
 
 impl Context {
@@ -82,6 +85,7 @@ impl Context {
             dirty: Shared::default(),
             progress: Shared::default(),
             released: Shared::default(),
+            rivals: Rivals::default(),
         }
     }
 
@@ -246,6 +250,10 @@ impl Context {
             return Ok(false);
         }
         let Ok(json) = serde_json::to_value(status) else { return Ok(false) };
+        if let Some(pause) = self.rivals.pause(key, &json) {
+            self.queue.add_after(Key::Object(key.clone()), pause);
+            return Ok(false);
+        }
         self.metrics.write(key.kind.name(), "status");
         let answer = match self.writer.status(key, uid, &json).await {
             Ok(answer) => answer,
@@ -253,6 +261,7 @@ impl Context {
             Err(Error::Gone { .. }) => return Ok(false),
             Err(error) => return Err(error),
         };
+        self.rivals.note(key, &json);
         let is_leaving = answer.metadata.deletion_timestamp.is_some();
         let change = match key.kind {
             Kind::Runtime => self.world.runtimes.put(answer),

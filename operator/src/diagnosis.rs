@@ -1,5 +1,7 @@
 //! Why pods do not become ready: what their statuses and their controllers say, as one finding. Pure.
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::child::Workload;
 use crate::conditions::Finding;
 use crate::pods::{Report, Reports};
@@ -10,9 +12,12 @@ use crate::world::pods::ContainerView;
 #[cfg(test)]
 mod tests;
 
+/// Volumes and the network of a pod are there by then, unless something is missing.
+const PREPARED_WITHIN: SignedDuration = SignedDuration::from_secs(30);
+
 /// The most telling reason why not all pods are ready; nothing if they only need time. Messages name no pod where all of them
 /// are alike, so that they stay the same from visit to visit.
-pub fn diagnose(pods: &[PodView], workload: &Workload, reports: &Reports) -> Option<Finding> {
+pub fn diagnose(pods: &[PodView], workload: &Workload, reports: &Reports, now: Timestamp) -> Option<Finding> {
     if let Some(failure) = &workload.failure {
         return Some(Finding::new(refusal(failure), &**failure));
     }
@@ -22,7 +27,8 @@ pub fn diagnose(pods: &[PodView], workload: &Workload, reports: &Reports) -> Opt
     let scheduling = waiting.iter().filter_map(|pod| scheduling(pod));
     let stores = waiting.iter().filter_map(|pod| store(pod, reports));
     let topologies = waiting.iter().filter_map(|pod| reports.pods.get(&pod.name)).filter_map(refused_topology);
-    containers.chain(scheduling).chain(stores).chain(topologies).next()
+    let preparing = waiting.iter().filter_map(|pod| preparing(pod, now));
+    containers.chain(scheduling).chain(preparing).chain(stores).chain(topologies).next()
 }
 
 /// Why a pod does not serve what it was told last.
@@ -77,6 +83,18 @@ fn scheduling(pod: &PodView) -> Option<Finding> {
     let is_volume = lack.message.contains("ersistentVolumeClaim") || lack.message.contains("persistentvolumeclaim");
     let reason = if is_volume { &reasons::VOLUME_PENDING } else { &reasons::UNSCHEDULABLE };
     Some(Finding::new(reason, &*lack.message))
+}
+
+/// The operator may not read Secrets, and cannot look which one is missing: it says what there has to be.
+fn preparing(pod: &PodView, now: Timestamp) -> Option<Finding> {
+    let preparing = pod.preparing.as_ref()?;
+    if now.duration_since(preparing.since) < PREPARED_WITHIN {
+        return None;
+    }
+    let mounts = preparing.mounts.join(", ");
+    let message =
+        format!("a node has not been able to prepare a pod for {PREPARED_WITHIN:#}: check that these exist: {mounts}");
+    Some(Finding::new(&reasons::MOUNT_PENDING, message))
 }
 
 fn store(pod: &PodView, reports: &Reports) -> Option<Finding> {

@@ -14,6 +14,7 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, info_span};
 
 use crate::child::{Child, ChildKind, Live};
+use crate::conditions;
 use crate::key::ObjectKey;
 use crate::names::FIELD_MANAGER;
 
@@ -167,7 +168,25 @@ impl Writer {
         });
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let api = self.api(&resource_of(key.kind), &key.namespace);
-        timed(call, api.patch_status(&key.name, &parameters, &Patch::Apply(&object))).await
+        let answer: DynamicObject =
+            match timed(call.clone(), api.patch_status(&key.name, &parameters, &Patch::Apply(&object))).await {
+                Ok(answer) => answer,
+                // Others may have filled the list of conditions, so that ours find no place.
+                Err(Error::Rejected { .. }) => return self.replace_status(call, key, &object).await,
+                Err(error) => return Err(error),
+            };
+        let Some(conditions) = conditions::without_strays(&answer.data["status"], status) else { return Ok(answer) };
+        // What another manager has added stays after an apply, and a condition of ours that we do not say would lie.
+        let metadata = json!({"uid": uid, "resourceVersion": answer.metadata.resource_version});
+        let patch = json!({"metadata": metadata, "status": {"conditions": conditions}});
+        self.replace_status(call, key, &patch).await
+    }
+
+    /// Writes fields of a status over what anybody has written there; lists become exactly those of `patch`.
+    async fn replace_status(&self, call: String, key: &ObjectKey, patch: &Value) -> Result<DynamicObject, Error> {
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let api = self.api(&resource_of(key.kind), &key.namespace);
+        timed(call, api.patch_status(&key.name, &parameters, &Patch::Merge(patch))).await
     }
 
     /// Replaces the finalizers of one of our resources, if nobody has changed it since.

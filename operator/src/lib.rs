@@ -45,6 +45,7 @@ pub mod process;
 pub mod queue;
 pub mod reasons;
 pub mod resync;
+pub mod rivals;
 pub mod routes;
 pub mod runtimes;
 #[cfg(test)]

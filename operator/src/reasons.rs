@@ -79,6 +79,7 @@ reasons! {
     CRASHING = Waiting "Crashing", "A container ends again and again.", "Look at its logs: `kubectl logs --previous`.";
     CONTAINER_REFUSED = Waiting "ContainerRefused", "A node cannot make a container from its specification: a Secret or ConfigMap is missing, or the image would run as root.", "The message is that of the node.";
     VOLUME_PENDING = Waiting "VolumePending", "The volume of a pod is not there yet.", "Look at the PersistentVolumeClaim: is there a StorageClass that can provide it?";
+    MOUNT_PENDING = Waiting "MountPending", "A node cannot prepare a pod before its containers: a Secret or ConfigMap that it mounts does not exist, or its network is not there.", "The message names what the pod mounts: look for each with `kubectl get secret NAME` or `kubectl get configmap NAME`; the name of the first comes from `spec.store.tikv.tlsSecretName`. `kubectl describe pod` shows what the node says.";
     STORE_UNREACHABLE = Waiting "StoreUnreachable", "The pods of the runtime cannot reach their store.", "Check the endpoints in `spec.store.tikv`, the certificates, and network policies.";
     PURGE_FAILED = Waiting "PurgeFailed", "The state of a deleted FunctionRuntime cannot be removed, or not now. The message says why.", "It is tried again. To give up and keep what is left, set `deletionPolicy: Retain`, or remove the finalizer `tandem.dev/state`.";
 }

@@ -13,7 +13,7 @@ use kube::runtime::{WatchStreamExt, watcher::Config};
 use strum::IntoEnumIterator;
 use tandem_crds::resources::Kind;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::child::{ChildKind, Watched};
 use crate::context::Context;
@@ -220,14 +220,31 @@ async fn run(context: &Arc<Context>, watch: &Watch, gates: &Gates) {
             Ok(Event::Delete(object)) => remove(context, watch.subject, &object),
             Err(error) => {
                 context.metrics.watch_errors.inc();
-                if gates.is_open(&gate) {
+                if gates.is_open(&gate) && !lasts(&error) {
                     debug!(subject = gate, %error, "watch begins anew");
+                } else if gates.is_open(&gate) {
+                    // What is known stays: that it cannot be seen does not mean that it is gone. Once it can be seen again, a list
+                    // says what is left of it, and opens the gate.
+                    warn!(subject = gate, error = explain(&error), "cannot be watched any more");
+                    gates.wait(gate.clone(), explain(&error));
+                    events = self::events(context, watch);
+                    seen.clear();
                 } else {
                     info!(subject = gate, error = explain(&error), "cannot be watched yet");
                     gates.wait(gate.clone(), explain(&error));
                 }
             }
         }
+    }
+}
+
+/// Whether it lasts until somebody does something: the definition is gone, or a right.
+fn lasts(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => matches!(status.code, 403 | 404),
+        _ => false,
     }
 }
 
@@ -306,7 +323,9 @@ fn remove_ours(context: &Context, kind: Kind, namespace: Text, name: Text) {
         Kind::Route => context.world.routes.remove(&namespace, &name),
         Kind::Egress => context.world.egresses.remove(&namespace, &name),
     }
-    context.changed(ObjectKey::new(kind, namespace, name), Change::Spec, true);
+    let key = ObjectKey::new(kind, namespace, name);
+    context.rivals.forget(&key);
+    context.changed(key, Change::Spec, true);
 }
 
 /// Forgets what a new list does not have any more.

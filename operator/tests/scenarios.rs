@@ -11,4 +11,6 @@ mod scenarios {
     mod orders;
     mod purges;
     mod rollouts;
+    mod stale;
+    mod stuck;
 }

@@ -2,8 +2,12 @@
 
 mod storms {
     pub(crate) mod site;
+    pub(crate) mod wrong;
 
+    mod definitions;
     mod drift;
+    mod fields;
     mod kills;
     mod leaders;
+    mod rivals;
 }

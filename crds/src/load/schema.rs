@@ -186,10 +186,30 @@ impl Checker {
         for (index, item) in items.iter().enumerate() {
             let field = format!("{path}[{index}]");
             if let Some(value) = self.node(&field, item, &schema["items"]) {
+                self.repeated(&field, item.position, &value, &list, schema);
                 list.push(value);
             }
         }
         Json::Array(list)
+    }
+
+    /// Of a list that is a set, or a map by the names of its entries, no two may be the same.
+    fn repeated(&mut self, field: &str, position: Position, value: &Json, before: &[Json], schema: &Json) {
+        let (repeated, shown) = match schema["x-kubernetes-list-type"].as_str() {
+            Some("set") if before.contains(value) => (field.to_owned(), value),
+            Some("map") => {
+                let keys = schema["x-kubernetes-list-map-keys"].as_array().map(Vec::as_slice).unwrap_or_default();
+                let keys: Vec<&str> = keys.iter().filter_map(Json::as_str).collect();
+                let is_same = |other: &Json| keys.iter().all(|key| other[*key] == value[*key]);
+                let Some(first) = keys.first().filter(|_| before.iter().any(is_same)) else { return };
+                (join(field, first), &value[*first])
+            }
+            _ => return,
+        };
+        let list = field.rfind('[').map(|end| self.called(&field[..end])).unwrap_or_default();
+        let message = format!("{} {shown} is listed twice", list.strip_suffix('s').unwrap_or(list));
+        let position = self.checked.positions.get(&repeated).copied().unwrap_or(position);
+        self.find(&codes::DUPLICATE_NAME, &repeated, position, message);
     }
 
     fn text(&mut self, path: &str, node: &Node, text: &str, schema: &Json) -> Option<Json> {

@@ -61,6 +61,11 @@ impl Operator {
         ask(self.health, "/readyz").is_ok()
     }
 
+    /// What it says about what is missing.
+    pub fn readiness(&self) -> String {
+        ask(self.health, "/readyz").unwrap_or_else(|error| error.to_string())
+    }
+
     /// Whether it has ended by itself.
     pub fn has_ended(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(Some(_)))

@@ -83,7 +83,7 @@ const STATE_STAYS: &str = "; its state stays when it is deleted: deletionPolicy 
 
 /// The status.
 pub fn status(observed: &Observed<'_>, previous: Option<&FunctionStatus>, now: Timestamp) -> FunctionStatus {
-    let (mut finding, also) = findings(observed);
+    let (mut finding, also) = findings(observed, now);
     let spec = observed.graph.accepted.functions.get(&observed.key.name);
     if finding.is_ready() && spec.is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Delete) {
         finding = Finding::new(finding.reason, finding.message + STATE_STAYS);
@@ -127,7 +127,7 @@ fn selector(name: &str, revision: &str) -> String {
 }
 
 /// How it is; and what is wrong with the present spec while an older one serves.
-fn findings(observed: &Observed<'_>) -> (Finding, Option<Finding>) {
+fn findings(observed: &Observed<'_>, now: Timestamp) -> (Finding, Option<Finding>) {
     let invalid = observed
         .graph
         .outdated
@@ -139,7 +139,7 @@ fn findings(observed: &Observed<'_>) -> (Finding, Option<Finding>) {
         let state = finding.unwrap_or_else(|| served(observed));
         return (state, invalid);
     }
-    let (state, problem) = rollout(observed);
+    let (state, problem) = rollout(observed, now);
     match finding {
         // What runs goes on running while its children cannot be brought up to date.
         Some(finding) if state.is_ready() && finding.reason.effect == Effect::Stalled => (state, Some(finding)),
@@ -157,7 +157,7 @@ pub fn served(observed: &Observed<'_>) -> Finding {
 }
 
 /// How the workers are; and what is wrong with the target while its predecessor serves.
-fn rollout(observed: &Observed<'_>) -> (Finding, Option<Finding>) {
+fn rollout(observed: &Observed<'_>, now: Timestamp) -> (Finding, Option<Finding>) {
     let target = observed.target.as_deref().unwrap_or_default();
     let state = observed.revisions.iter().find(|one| one.revision == target).map(|one| one.state).unwrap_or_default();
     let older = observed.revisions.iter().find(|one| one.revision != target && one.weight > 0 && is_alive(one.state));
@@ -169,7 +169,7 @@ fn rollout(observed: &Observed<'_>) -> (Finding, Option<Finding>) {
         RevisionState::Ramping => {
             Finding::new(&reasons::ROLLING_OUT, format!("revision {target} takes over step by step"))
         }
-        RevisionState::Starting | RevisionState::Active | RevisionState::Draining => workers(observed, target),
+        RevisionState::Starting | RevisionState::Active | RevisionState::Draining => workers(observed, target, now),
     };
     match older {
         Some(older) if older.state == RevisionState::Active && !finding.is_ready() => {
@@ -180,7 +180,7 @@ fn rollout(observed: &Observed<'_>) -> (Finding, Option<Finding>) {
     }
 }
 
-fn workers(observed: &Observed<'_>, revision: &str) -> Finding {
+fn workers(observed: &Observed<'_>, revision: &str, now: Timestamp) -> Finding {
     let Some(workload) = observed.workload(revision) else {
         return Finding::new(&reasons::STARTING, "the workers are being made");
     };
@@ -190,7 +190,7 @@ fn workers(observed: &Observed<'_>, revision: &str) -> Finding {
     let of_revision = observed.pods.iter().filter(|pod| pod.revision.as_deref() == Some(revision)).cloned();
     let pods: Vec<_> = of_revision.collect();
     if workload.ready < workload.wanted
-        && let Some(finding) = diagnosis::diagnose(&pods, workload, &Reports::default())
+        && let Some(finding) = diagnosis::diagnose(&pods, workload, &Reports::default(), now)
     {
         return finding;
     }

@@ -245,7 +245,7 @@ async fn trouble(context: &Context, key: &ObjectKey, job: &Child, pods: &[PodVie
         let failure = context.writer.creation_failure(job.kind, &key.namespace, &job.name).await;
         workload.failure = failure.ok().flatten().map(Into::into);
     }
-    diagnosis::diagnose(pods, &workload, &Reports::default())
+    diagnosis::diagnose(pods, &workload, &Reports::default(), (context.clock)())
 }
 
 /// Deletes the claim of the embedded store's volume, and waits until it is gone: a runtime of the same name must not find it.

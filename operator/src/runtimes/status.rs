@@ -36,7 +36,7 @@ pub fn status(observed: &Observed<'_>, previous: Option<&RuntimeStatus>, now: Ti
     let serves = observed.graph.runtime.as_deref() == Some(observed.name);
     let topology = observed.graph.bundle.as_ref().filter(|_| serves).map(|packed| packed.revision.clone());
     let serving = serving(observed);
-    let (finding, also) = findings(observed, topology.as_deref(), serving.as_deref());
+    let (finding, also) = findings(observed, topology.as_deref(), serving.as_deref(), now);
     let known = previous.map(|status| status.conditions.as_slice()).unwrap_or_default();
     let workload = observed.workload.cloned().unwrap_or_default();
     RuntimeStatus {
@@ -64,8 +64,13 @@ fn serving(observed: &Observed<'_>) -> Option<String> {
     ready.all(|pod| observed.reports.revision(&pod.name) == Some(revision)).then(|| revision.to_owned())
 }
 
-fn findings(observed: &Observed<'_>, topology: Option<&str>, serving: Option<&str>) -> (Finding, Option<Finding>) {
-    let state = state(observed, topology, serving);
+fn findings(
+    observed: &Observed<'_>,
+    topology: Option<&str>,
+    serving: Option<&str>,
+    now: Timestamp,
+) -> (Finding, Option<Finding>) {
+    let state = state(observed, topology, serving, now);
     let Some(finding) = &observed.finding else {
         let outdated = observed.graph.outdated.contains(&(Kind::Runtime, observed.name.into()));
         let invalid = outdated.then(|| observed.graph.finding(Kind::Runtime, observed.name)).flatten();
@@ -78,7 +83,7 @@ fn findings(observed: &Observed<'_>, topology: Option<&str>, serving: Option<&st
     (finding.clone(), None)
 }
 
-fn state(observed: &Observed<'_>, topology: Option<&str>, serving: Option<&str>) -> Finding {
+fn state(observed: &Observed<'_>, topology: Option<&str>, serving: Option<&str>, now: Timestamp) -> Finding {
     let Some(workload) = observed.workload else {
         return Finding::new(&reasons::STARTING, "the StatefulSet is being made");
     };
@@ -86,7 +91,7 @@ fn state(observed: &Observed<'_>, topology: Option<&str>, serving: Option<&str>)
         return Finding::new(&reasons::SCALED_TO_ZERO, "replicas is 0: nothing runs");
     }
     if workload.ready < workload.wanted
-        && let Some(finding) = diagnosis::diagnose(observed.pods, workload, observed.reports)
+        && let Some(finding) = diagnosis::diagnose(observed.pods, workload, observed.reports, now)
     {
         return finding;
     }

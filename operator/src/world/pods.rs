@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use serde_json::Value;
@@ -32,6 +33,35 @@ pub struct PodView {
     pub missing: Vec<Lack>,
     /// What its containers wait for, or how they ended.
     pub containers: Vec<ContainerView>,
+    /// What its node still prepares before any container; nothing once that is done.
+    pub preparing: Option<Preparing>,
+}
+
+/// A pod that has a node, which does not have its volumes or its network yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preparing {
+    /// Since it has a node.
+    pub since: Timestamp,
+    /// The Secrets and ConfigMaps that it mounts and cannot be without: `Secret tikv-client`.
+    pub mounts: Vec<Text>,
+}
+
+impl Preparing {
+    /// Volumes come before the sandbox, and the sandbox before images: as long as it is not there, no image is being pulled.
+    fn read(object: &DynamicObject) -> Option<Self> {
+        let conditions = object.data["status"]["conditions"].as_array()?;
+        let of = |type_: &str, status: &str| conditions.iter().find(|c| c["type"] == type_ && c["status"] == status);
+        of("PodReadyToStartContainers", "False")?;
+        let since = of("PodScheduled", "True")?["lastTransitionTime"].as_str()?.parse().ok()?;
+        let volumes = object.data["spec"]["volumes"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let named = |field: &str, name: &str, kind: &str| -> Vec<Text> {
+            let sources = volumes.iter().map(|volume| &volume[field]).filter(|source| source["optional"] != true);
+            sources.filter_map(|source| Some(format!("{kind} {}", source[name].as_str()?).into())).collect()
+        };
+        let mut mounts = named("secret", "secretName", "Secret");
+        mounts.extend(named("configMap", "name", "ConfigMap"));
+        Some(Self { since, mounts })
+    }
 }
 
 /// A condition of a pod that does not hold.
@@ -103,6 +133,7 @@ impl PodView {
                     said: is_purge.then(|| last_line(&container["lastState"]["terminated"]["message"])).flatten(),
                 })
                 .collect(),
+            preparing: Preparing::read(object),
         }
     }
 }

@@ -46,7 +46,9 @@ pub(crate) fn run_workload(server: &ApiServer, place: &Place, object: &Value) {
     }
     let wanted = object["spec"]["replicas"].as_i64().unwrap_or(1);
     let image = &object["spec"]["template"]["spec"]["containers"][0]["image"];
-    let ready = if image.as_str().is_some_and(|image| image.contains("bad")) { 0 } else { wanted };
+    let is_unprepared = place.0 == "apps/statefulsets" && server.lock().is_mount_missing;
+    let is_bad = image.as_str().is_some_and(|image| image.contains("bad"));
+    let ready = if is_bad || is_unprepared { 0 } else { wanted };
     let status = json!({
         "observedGeneration": object["metadata"]["generation"], "replicas": wanted,
         "readyReplicas": ready, "updatedReplicas": wanted,
@@ -60,19 +62,30 @@ pub(crate) fn run_workload(server: &ApiServer, place: &Place, object: &Value) {
     for index in 0..wanted {
         let name = format!("{}-{index}", place.2);
         let address = format!("10.{}.{}", place.0.len(), name);
-        let conditions = json!([{"type": "Ready", "status": if ready > index { "True" } else { "False" }}]);
+        let is = |holds: bool| if holds { "True" } else { "False" };
+        let conditions = json!([
+            {"type": "Ready", "status": is(ready > index)},
+            {"type": "PodReadyToStartContainers", "status": is(!is_unprepared)},
+            {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2027-01-15T08:00:00Z"},
+        ]);
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
                 "name": name, "namespace": place.1, "labels": object["spec"]["template"]["metadata"]["labels"],
                 "ownerReferences": [{"uid": object["metadata"]["uid"], "kind": "x", "name": place.2, "apiVersion": "v1"}],
             },
+            "spec": {"volumes": object["spec"]["template"]["spec"]["volumes"]},
             "status": {"phase": "Running", "podIP": address, "conditions": conditions},
         });
         let pod_place = ("pods".to_owned(), place.1.clone(), name);
         let old = server.lock().objects.get(&pod_place).cloned();
+        let was_unprepared = old.as_ref().is_some_and(|old| old["status"]["conditions"][1]["status"] == "False");
         if old.is_none() {
             server.store(&pod_place, None, pod);
+        } else if was_unprepared && !is_unprepared {
+            let mut new = old.clone().unwrap_or_default();
+            new["status"] = pod["status"].clone();
+            server.store(&pod_place, old.as_ref(), new);
         }
     }
 }

@@ -57,8 +57,30 @@ pub(crate) struct State {
     pub(crate) uids: u64,
     /// A namespace in which nothing new can be made, because it is being deleted.
     pub(crate) ending: Option<String>,
+    /// The cache of the API server knows nothing newer than this version: watches are silent about it, and lists that may be old
+    /// are.
+    pub(crate) behind: Option<u64>,
+    /// Nodes cannot prepare the pods of runtimes: something that they mount is not there.
+    pub(crate) is_mount_missing: bool,
     /// What the container of every purge ended with and said, as long as it fails.
     pub(crate) purge_fails: Option<(i64, String)>,
+}
+
+impl State {
+    /// What there was at a version.
+    pub(crate) fn at(&self, version: u64) -> BTreeMap<Place, Value> {
+        let mut objects = BTreeMap::new();
+        for change in self.changes.iter().take_while(|change| change.version <= version) {
+            let text = |field: &str| change.object["metadata"][field].as_str().unwrap_or_default().to_owned();
+            let place = (change.resource.clone(), text("namespace"), text("name"));
+            if change.type_ == "DELETED" {
+                objects.remove(&place);
+            } else {
+                objects.insert(place, change.object.clone());
+            }
+        }
+        objects
+    }
 }
 
 /// See the module.
@@ -218,6 +240,12 @@ impl ApiServer {
         let place = place(call);
         self.remove(&place).ok_or((404, "NotFound"))?;
         Ok(json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
+    }
+
+    /// The cache knows everything again.
+    pub(crate) fn catch_up(&self) {
+        self.lock().behind = None;
+        self.changed.notify_waiters();
     }
 
     /// Removes an object and what it owns, as soon as it has no finalizers.

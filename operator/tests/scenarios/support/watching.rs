@@ -26,13 +26,17 @@ fn shown(call: &Call, object: &Value) -> Value {
 
 pub(crate) fn list(server: &ApiServer, call: &Call) -> Response<Body> {
     let state = server.lock();
-    let items: Vec<Value> = state
-        .objects
+    // Who asks for a version, even for any, may be given an old list; who asks for none is given what there is.
+    let allows_old = call.query.get("resourceVersion").is_some_and(|version| !version.is_empty());
+    let behind = state.behind.filter(|_| allows_old);
+    let objects = behind.map_or_else(|| state.objects.clone(), |version| state.at(version));
+    let version = behind.unwrap_or(state.version);
+    let items: Vec<Value> = objects
         .iter()
         .filter(|((resource, _, _), object)| matches(call, resource, object))
         .map(|(_, object)| shown(call, object))
         .collect();
-    let metadata = json!({"resourceVersion": state.version.to_string()});
+    let metadata = json!({"resourceVersion": version.to_string()});
     json_response(&json!({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": items}))
 }
 
@@ -60,7 +64,9 @@ pub(crate) fn stream(server: ApiServer, call: Call) -> Response<Body> {
 fn next(server: &ApiServer, call: &Call, since: u64) -> Option<(u64, Bytes)> {
     let state = server.lock();
     let from = state.changes.partition_point(|change| change.version <= since);
-    let change = state.changes[from..].iter().find(|change| matches(call, &change.resource, &change.object))?;
+    let until = state.behind.map_or(state.changes.len(), |known| state.changes.partition_point(|c| c.version <= known));
+    let change =
+        state.changes.get(from..until)?.iter().find(|change| matches(call, &change.resource, &change.object))?;
     let event = BTreeMap::from([("type", Value::from(change.type_)), ("object", shown(call, &change.object))]);
     Some((change.version, Bytes::from(serde_json::to_string(&event).unwrap() + "\n")))
 }
