@@ -18,9 +18,10 @@ const PD_SOURCES: [(&str, &str); 3] = [
     ("go.sum", include_str!("../pd/go.sum")),
     ("tools.go", include_str!("../pd/tools.go")),
 ];
-const STORE_SOURCES: [(&str, &str); 14] = [
+const STORE_SOURCES: [(&str, &str); 15] = [
     ("go.mod", include_str!("../store/go.mod")),
     ("go.sum", include_str!("../store/go.sum")),
+    ("backwards.go", include_str!("../store/backwards.go")),
     ("batch.go", include_str!("../store/batch.go")),
     ("call.go", include_str!("../store/call.go")),
     ("certificates.go", include_str!("../store/certificates.go")),

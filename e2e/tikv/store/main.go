@@ -120,7 +120,7 @@ func run(o options) error {
 	if err != nil {
 		return err
 	}
-	server := &service{Server: tikv.NewServer(regions, store, tikv.NewStandAlongInnerServer(bundle))}
+	server := &service{Server: tikv.NewServer(regions, store, tikv.NewStandAlongInnerServer(bundle)), bundle: bundle, regions: regions}
 	faults := newFaults(bundle, regions)
 	// Counted first, then the fail points, for single requests and for those of a stream.
 	server.intercept = func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {

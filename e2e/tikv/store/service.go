@@ -8,6 +8,7 @@ import (
 
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/pingcap/tidb/pkg/store/mockstore/unistore/tikv"
+	"github.com/pingcap/tidb/pkg/store/mockstore/unistore/tikv/mvcc"
 	"google.golang.org/grpc"
 )
 
@@ -23,6 +24,8 @@ const present = 1
 // readers of its keys exclude each other here.
 type service struct {
 	*tikv.Server
+	bundle  *mvcc.DBBundle
+	regions *regions
 	// intercept is what single requests pass on their way in.
 	intercept grpc.UnaryServerInterceptor
 	seed      maphash.Seed
@@ -125,6 +128,11 @@ func (s *service) KvBatchGet(ctx context.Context, request *kvrpcpb.BatchGetReque
 
 func (s *service) KvScan(ctx context.Context, request *kvrpcpb.ScanRequest) (*kvrpcpb.ScanResponse, error) {
 	defer s.scanning()()
+	if request.Reverse {
+		response := s.scanBackwards(request)
+		unstoredPairs(response.Pairs)
+		return response, nil
+	}
 	response, err := s.Server.KvScan(ctx, request)
 	unstoredPairs(response.GetPairs())
 	return response, err
