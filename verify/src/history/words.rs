@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::cycles::Step;
 use super::edges::Relation;
 use super::orders::Orders;
-use super::{Element, Operation, Status, Transaction};
+use super::{Element, Isolation, Operation, Status, Transaction};
 
 /// Elements of a list that are printed; of a longer one, the last so many.
 const ELEMENTS_MAX: usize = 12;
@@ -66,5 +66,8 @@ fn transaction(place: usize, content: &Transaction) -> String {
         Status::Unknown => "unknown".to_owned(),
     };
     let _ = write!(text, "; process {}, {} to {end}", content.process, content.invoked);
+    if content.isolation == Isolation::Snapshot {
+        text.push_str(", of snapshot isolation");
+    }
     text
 }

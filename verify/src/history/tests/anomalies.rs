@@ -267,13 +267,16 @@ fn elements_must_be_unique() {
 
 #[test]
 fn explanations_say_who_missed_what() {
-    let history = [at_once(1).read("x", &[]).append("y", 7), at_once(2).read("y", &[]).append("x", 5)];
+    let history = [
+        at_once(1).read("x", &[]).append("y", 7).isolation(Isolation::Snapshot),
+        at_once(2).read("y", &[]).append("x", 5),
+    ];
     let report = check(&history, Level::Serializable);
     let expected = "\
 G2 (anti-dependency cycle, write skew): a circle:
   T0 before T1: T0 did not see 5 in x, which T1 appended
   T1 before T0: T1 did not see 7 in y, which T0 appended
-  T0: read(x) = [] append(y, 7); process 1, 0 to 100
+  T0: read(x) = [] append(y, 7); process 1, 0 to 100, of snapshot isolation
   T1: read(y) = [] append(x, 5); process 2, 0 to 100
 ";
     assert_eq!(report.to_string(), expected);
