@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tandem_model::topology::Topology;
+use tandem_runtime::peers::PeerOptions;
 use tandem_runtime::runtime::Options;
 use tandem_server::serving::{self, Listeners, Port, Serving};
 use tandem_server::signals::Signals;
@@ -154,7 +155,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     };
     let location = arguments.store.clone().unwrap_or_else(|| Location::Embedded(data.clone()));
     let opened = store::open(&location).await?;
-    let start = Start { arguments, watch, console, topology_file: data.join(KEPT_FILE), began };
+    let (topology_file, peers) = (data.join(KEPT_FILE), location.peers());
+    let start = Start { arguments, watch, console, topology_file, peers, began };
     match opened {
         Opened::Embedded(store) => start.serve(store, listeners).await,
         #[cfg(feature = "tikv")]
@@ -168,20 +170,21 @@ struct Start<'a> {
     watch: Watch,
     console: Console,
     topology_file: PathBuf,
+    peers: Option<PeerOptions>,
     began: Instant,
 }
 
 impl Start<'_> {
     /// Runs on a store until Ctrl-C.
     async fn serve<S: Store>(self, store: S, listeners: Listeners) -> Result<(), Error> {
-        let Start { arguments, mut watch, console, topology_file, began } = self;
+        let Start { arguments, mut watch, console, topology_file, peers, began } = self;
         let previous = topology::read_kept(&topology_file)?;
         let application = first_application(arguments, previous.as_ref(), &mut watch, &console).await?;
 
         let (failures, mut failed) = mpsc::channel(1);
         let mut workers = Workers::new(&arguments.directory, arguments.keep_going, console.clone(), failures)?;
         let topology = workers.start(&application).await?;
-        let serving = Serving::start(Options::default(), store, topology, listeners).await?;
+        let serving = Serving::start(Options { peers, ..Options::default() }, store, topology, listeners).await?;
         topology::write_kept(&topology_file, &application.topology)?;
         workers.wait_until_ready(WORKERS_READY_WITHIN, &mut failed).await?;
         if !serving.has_workers(HANDSHAKE_WITHIN).await {

@@ -63,7 +63,8 @@ pub struct Member {
     pub id: MemberId,
     /// Stays the same when it is started again; decides what it owns.
     pub name: String,
-    /// Where the others reach it.
+    /// Where the others reach it. Empty if nobody can reach it: then it owns nothing in the eyes of the others, and
+    /// everything in its own.
     pub address: String,
     /// Version of the program.
     pub version: String,
@@ -71,6 +72,13 @@ pub struct Member {
     pub draining: bool,
     /// Grows with each beat.
     pub beat: u64,
+}
+
+impl Member {
+    /// Whether the others can pass anything on to it.
+    pub(crate) fn is_reachable(&self) -> bool {
+        !self.address.is_empty()
+    }
 }
 
 /// How a member behaves.

@@ -50,7 +50,7 @@ pub struct PeerOptions {
     /// What the others call it. It owns the same again after a restart if it keeps its name; two must not have one name.
     /// Without one, it gets one that no other has.
     pub name: Option<String>,
-    /// Where the others reach it, as a URL.
+    /// Where the others reach it, as a URL. Empty if they do not.
     pub address: String,
     /// Where they connect. Without one, whoever carries the streams hands them to [`accept`].
     pub listener: Option<TcpListener>,
@@ -69,6 +69,14 @@ impl PeerOptions {
     pub fn new(listener: TcpListener, address: String) -> Self {
         let (beat, dead_after) = (members::BEAT, members::MEMBER_DEAD_AFTER);
         Self { name: None, address, listener: Some(listener), dial: Arc::new(Tcp), beat, dead_after, linger: LINGER }
+    }
+
+    /// Not reached by the others: it does itself whatever it is asked, and they see that it is there. For a runtime that
+    /// may have to share its store with others, and need not work together with them.
+    pub fn unreachable() -> Self {
+        let (beat, dead_after) = (members::BEAT, members::MEMBER_DEAD_AFTER);
+        let (address, dial) = (String::new(), Arc::new(Tcp));
+        Self { name: None, address, listener: None, dial, beat, dead_after, linger: LINGER }
     }
 }
 
@@ -152,7 +160,7 @@ impl Peers {
                     false
                 }
             });
-            for member in map.members.iter().filter(|member| member.id != self.me()) {
+            for member in map.members.iter().filter(|member| member.id != self.me() && member.is_reachable()) {
                 links.entry(member.id).or_insert_with(|| {
                     let (link, stop) = (Link::new(member.id), self.stop.child_token());
                     link::start(Arc::clone(&link), self.me(), Arc::clone(member), Arc::clone(dial), stop.clone());
@@ -256,7 +264,7 @@ impl Peers {
     /// Whether another one is there that takes requests.
     pub(crate) fn has_others(&self) -> bool {
         let map = self.map.borrow();
-        map.members.iter().any(|member| member.id != map.me && !member.draining)
+        map.members.iter().any(|member| member.id != map.me && !member.draining && member.is_reachable())
     }
 
     /// Ends all streams.

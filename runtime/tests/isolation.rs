@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_model::outcome::FlowRecord;
-use tandem_runtime::dial::Tcp;
 use tandem_runtime::peers::PeerOptions;
 use tandem_runtime::runtime::{Accepted, Options};
 use tandem_store::memory::MemoryStore;
@@ -63,13 +62,12 @@ impl Zoo {
         Self { stage: Stage::start(store.clone()).await, store }
     }
 
-    /// One of several runtimes on the store, which knows nothing of the others.
+    /// One of several runtimes on the store, which cannot reach each other.
     async fn shared(store: EitherStore) -> Self {
         let store = HeldStore::new(store);
-        let (name, address, dial) = (None, String::new(), Arc::new(Tcp));
         // It gives no sign of life while a test holds its commits.
-        let (beat, dead_after, linger) = (Duration::from_hours(1), Duration::ZERO, Duration::ZERO);
-        let peers = PeerOptions { name, address, listener: None, dial, beat, dead_after, linger };
+        let (beat, linger) = (Duration::from_hours(1), Duration::ZERO);
+        let peers = PeerOptions { beat, linger, ..PeerOptions::unreachable() };
         let options = Options { peers: Some(peers), ..Options::default() };
         Self { stage: Stage::start_with(store.clone(), options, |_| {}).await, store }
     }

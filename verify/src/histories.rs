@@ -1,7 +1,7 @@
 //! `tandem-verify histories`: list-append histories through real runtimes, one round after the other.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use rand::rngs::SmallRng;
@@ -9,8 +9,10 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
 use tandem_store::Store;
-use tandem_store::embedded::{EmbeddedStore, Options};
+use tandem_store::embedded::{self, EmbeddedStore};
 use tandem_store::memory::MemoryStore;
+use tandem_store_tikv::TikvStore;
+use tandem_store_tikv::options::Options;
 use tandem_verify::history::workload::Shape;
 use tandem_verify::history::workload::clients::{Load, Recorder, read_all, run as run_clients};
 use tandem_verify::history::workload::site::Site;
@@ -35,6 +37,10 @@ pub(crate) struct Arguments {
     /// The first seed.
     #[arg(long, default_value_t = 0, conflicts_with = "seed")]
     from: u64,
+    /// A TiKV cluster to do it on, with two runtimes: tikv://HOST:PORT[,HOST:PORT][/PREFIX]. Each round leaves its rows below
+    /// a prefix of its own. In memory and on this machine's disk without.
+    #[arg(long, value_name = "URL")]
+    store: Option<Options>,
     /// Where to write a report as JSON.
     #[arg(short, long)]
     output: Option<PathBuf>,
@@ -69,7 +75,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         if arguments.seed.is_none() && began.elapsed() >= Duration::from_mins(arguments.minutes) {
             break;
         }
-        tokio.block_on(round(seed, &mut total)).with_context(|| format!("round {seed} failed"))?;
+        tokio
+            .block_on(round(seed, arguments.store.as_ref(), &mut total))
+            .with_context(|| format!("round {seed} failed"))?;
         if told.elapsed() >= PROGRESS_INTERVAL {
             told = Instant::now();
             println!("{} rounds, {} committed, {} bad", total.rounds, total.committed, total.failures.len());
@@ -93,25 +101,25 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
 
 /// One round: which store, how many lists and clients, and what they ask, follows from the seed. In which order it
 /// happens does not, so the history is kept if something is found.
-async fn round(seed: u64, total: &mut Total) -> anyhow::Result<()> {
+async fn round(seed: u64, cluster: Option<&Options>, total: &mut Total) -> anyhow::Result<()> {
     let mut random = SmallRng::seed_from_u64(seed);
     let mut choose = |from: &[usize]| from.choose(&mut random).copied().unwrap_or(1);
     let (keys, requests) = (choose(&KEYS), choose(&REQUESTS));
     let clients = CLIENTS[random.random_range(0..CLIENTS.len())];
     let requests = requests / clients as usize;
-    let mut shape = Shape::of_keys(keys);
     println!("round {seed}: {keys} lists, {clients} clients with {requests} requests each");
-    let history = match seed % 3 {
-        0 => one(MemoryStore::new(), 1, &Load { seed, clients: 0..clients, requests, shape }).await?,
-        1 => {
+    let load = Load { seed, clients: 0..clients, requests, shape: Shape::of_keys(keys) };
+    let history = match (cluster, seed % 3) {
+        (Some(cluster), _) => one(Site::start_each(stores_on(cluster, seed).await?).await?, &load).await?,
+        (None, 0) => one(Site::start(MemoryStore::new()).await?, &load).await?,
+        (None, 1) => {
             let directory = tempfile::tempdir().context("failed to make a data directory")?;
-            let store = EmbeddedStore::open(directory.path(), Options { reserve_bytes: 0, ..Options::default() })?;
-            one(store, 1, &Load { seed, clients: 0..clients, requests, shape }).await?
+            let options = embedded::Options { reserve_bytes: 0, ..embedded::Options::default() };
+            one(Site::start(EmbeddedStore::open(directory.path(), options)?).await?, &load).await?
         }
-        _ => {
-            // The snapshots of two runtimes are of each of them.
-            shape.snapshot_percent = 0;
-            one(MemoryStore::new(), 2, &Load { seed, clients: 0..clients, requests, shape }).await?
+        (None, _) => {
+            let store = MemoryStore::new();
+            one(Site::start_each(vec![store.clone(), store]).await?, &load).await?
         }
     };
     let report = check(&history, Level::Declared)?;
@@ -131,8 +139,15 @@ async fn round(seed: u64, total: &mut Total) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn one<S: Store>(store: S, runtimes: usize, load: &Load) -> anyhow::Result<Vec<Transaction>> {
-    let site = Site::start(store, runtimes).await?;
+/// Two stores on one new part of a cluster, as two processes have them.
+async fn stores_on(cluster: &Options, seed: u64) -> anyhow::Result<Vec<TikvStore>> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let prefix = format!("{}/histories-{seed}-{now:x}", cluster.prefix);
+    let options = Options { prefix, ..cluster.clone() };
+    Ok(vec![TikvStore::open(&options).await?, TikvStore::open(&options).await?])
+}
+
+async fn one<S: Store>(site: Site<S>, load: &Load) -> anyhow::Result<Vec<Transaction>> {
     let recorder = Recorder::default();
     run_clients(&site.runtimes, &recorder, load).await?;
     let Some(first) = site.runtimes.first() else { bail!("there is no runtime") };

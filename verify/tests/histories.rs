@@ -11,6 +11,8 @@ use tandem_model::ids::Timestamp;
 use tandem_store::embedded::{self, EmbeddedStore};
 use tandem_store::memory::MemoryStore;
 use tandem_store::{Commit, CommitResult, Error, Store};
+use tandem_store_tikv::TikvStore;
+use tandem_store_tikv::options::Options;
 use tandem_verify::history::workload::clients::{Load, Recorder, ask, read_all, run};
 use tandem_verify::history::workload::functions::met;
 use tandem_verify::history::workload::site::Site;
@@ -58,7 +60,7 @@ async fn history<S: Store>(site: &Site<S>, load: &Load) -> Vec<Transaction> {
 }
 
 async fn is_clean<S: Store>(store: S, load: &Load) {
-    let site = Site::start(store, 1).await.unwrap();
+    let site = Site::start(store).await.unwrap();
     let history = history(&site, load).await;
     let report = judge(&history, Level::Declared);
     assert!(report.is_clean(), "seed {}: {report}", load.seed);
@@ -87,23 +89,39 @@ async fn many_lists_on_disk_have_one_order() {
     is_clean(embedded_store(directory.path()), &spread(4)).await;
 }
 
-/// Without the level of snapshots, which is one for each runtime.
-fn serializable(mut load: Load) -> Load {
-    load.shape.snapshot_percent = 0;
-    load
+/// Runtimes that cannot reach each other, on handles to one store.
+async fn are_clean<S: Store>(stores: Vec<S>, load: &Load) {
+    let site = Site::start_each(stores).await.unwrap();
+    let history = history(&site, load).await;
+    let report = judge(&history, Level::Declared);
+    assert!(report.is_clean(), "seed {}: {report}", load.seed);
+    site.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_runtimes_on_one_store_have_one_order() {
-    let site = Site::start(MemoryStore::new(), 2).await.unwrap();
-    let history = history(&site, &serializable(contended(5))).await;
-    let report = check(&history, Level::StrictSerializable).unwrap();
-    assert!(report.is_clean(), "{report}");
+    let store = MemoryStore::new();
+    are_clean(vec![store.clone(), store], &contended(5)).await;
+}
+
+/// Each with a store of its own on the cluster, as in two processes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_runtimes_on_tikv_have_one_order() {
+    let Some(place) = tandem_e2e_tikv::shared().await.unwrap() else { return };
+    let prefix = String::from_utf8(place.prefix).unwrap();
+    let url = format!("tikv://{}/{}", place.cluster.pd_endpoints().join(","), prefix.trim_end_matches('/'));
+    let options: Options = url.parse().unwrap();
+    for (seed, keys) in [(8, 4), (9, 12)] {
+        let options = Options { prefix: format!("{}/{seed}", options.prefix), ..options.clone() };
+        let stores = vec![TikvStore::open(&options).await.unwrap(), TikvStore::open(&options).await.unwrap()];
+        let load = Load { seed, clients: 0..8, requests: 40, shape: Shape::of_keys(keys) };
+        are_clean(stores, &load).await;
+    }
 }
 
 /// Two plans that each read one list and append to the other one, both reads before any append.
 async fn skew(handler: Handler, [one, two]: [&str; 2]) -> Vec<Transaction> {
-    let site = Site::start(MemoryStore::new(), 1).await.unwrap();
+    let site = Site::start(MemoryStore::new()).await.unwrap();
     let (runtime, recorder) = (&site.runtimes[0], Recorder::default());
     let name = format!("skew-{}-{one}-{two}", handler.name());
     let plan = |entry: &str, read: &str, append: &str| {
@@ -145,7 +163,7 @@ fn live(directory: &Path, recorder: &Recorder, load: &Load) {
     let machine = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     machine.block_on(async {
         let store = opened(directory).await;
-        let site = Site::start(store, 1).await.unwrap();
+        let site = Site::start(store).await.unwrap();
         let until = recorder.answers() + LIFE;
         let enough = async {
             while recorder.answers() < until {
@@ -189,7 +207,7 @@ fn what_nobody_was_told_of_happened_whole_or_not_at_all() {
     }
     let machine = tokio::runtime::Runtime::new().unwrap();
     machine.block_on(async {
-        let site = Site::start(opened(directory.path()).await, 1).await.unwrap();
+        let site = Site::start(opened(directory.path()).await).await.unwrap();
         read_all(&site.runtimes[0], &recorder, &shape).await.unwrap();
     });
     let history = recorder.history().unwrap();
@@ -221,8 +239,9 @@ impl Store for Gullible {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_validates_nothing_is_found() {
-    let site = Site::start(Gullible(MemoryStore::new()), 2).await.unwrap();
-    let history = history(&site, &serializable(contended(6))).await;
+    let store = Gullible(MemoryStore::new());
+    let site = Site::start_each(vec![store.clone(), store]).await.unwrap();
+    let history = history(&site, &contended(6)).await;
     let report = check(&history, Level::StrictSerializable).unwrap();
     assert!(report.has(Kind::LostUpdate) || report.has(Kind::IncompatibleOrder), "{report}");
 }

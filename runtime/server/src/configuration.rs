@@ -163,7 +163,7 @@ pub struct Listen {
     #[serde(default = "default_admin")]
     #[schemars(length(max = 64))]
     pub admin: String,
-    /// Where the other runtimes reach this one. Without it the runtime has no peers.
+    /// Where the other runtimes reach this one. Without it, it does itself whatever it is asked, and they pass nothing on to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 64))]
     pub peer: Option<String>,

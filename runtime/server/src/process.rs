@@ -154,7 +154,7 @@ async fn prepare(settings: &Settings) -> Result<Prepared, Error> {
     };
     let peers = match &settings.peers {
         Some(peers) => Some(peer_options(peers).await?),
-        None => None,
+        None => settings.store.peers(),
     };
     let source = source(settings);
     let kept = kept(settings)?;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tandem_runtime::peers::PeerOptions;
 use tandem_store::embedded::{EmbeddedStore, Options};
 #[cfg(feature = "tikv")]
 use tandem_store_tikv::{TikvStore, options as tikv_options, retry::Timeouts};
@@ -24,6 +25,14 @@ pub enum Location {
     Embedded(PathBuf),
     /// In a TiKV cluster.
     Tikv(Tikv),
+}
+
+impl Location {
+    /// How a runtime takes part there if nobody is to reach it: others may work on a cluster at any time, and have to know
+    /// that it is there; an embedded store is its own.
+    pub fn peers(&self) -> Option<PeerOptions> {
+        matches!(self, Self::Tikv(_)).then(PeerOptions::unreachable)
+    }
 }
 
 /// A part of a TiKV cluster.

@@ -13,7 +13,13 @@ use running::{Running, Worker, ask, post};
 
 const HEAD: &str = "apiVersion: config.tandem.dev/v1alpha1\nkind: RuntimeConfiguration\n";
 
-fn write_site(directory: &Path, worker: &Worker, endpoints: &[String], prefix: &str) {
+/// A runtime that others can reach.
+const REACHED: &str =
+    "listen: {http: \"127.0.0.1:0\", admin: \"127.0.0.1:0\", peer: \"127.0.0.1:0\"}\npeers: {member: shop-0}";
+/// One that nobody can.
+const UNREACHED: &str = "listen: {http: \"127.0.0.1:0\", admin: \"127.0.0.1:0\"}";
+
+fn write_site(directory: &Path, worker: &Worker, (endpoints, prefix): (&[String], &str), listen: &str) {
     std::fs::create_dir(directory.join("app")).unwrap();
     let resources = format!(
         "apiVersion: tandem.dev/v1alpha1\nkind: Function\nmetadata: {{name: slow}}\nspec:\n  \
@@ -23,11 +29,8 @@ fn write_site(directory: &Path, worker: &Worker, endpoints: &[String], prefix: &
         worker.address
     );
     std::fs::write(directory.join("app/slow.yaml"), resources).unwrap();
-    let listen = "listen: {http: \"127.0.0.1:0\", admin: \"127.0.0.1:0\", peer: \"127.0.0.1:0\"}";
     let store = format!("store: {{tikv: {{endpoints: {endpoints:?}, prefix: {prefix:?}}}}}");
-    let text = format!(
-        "{HEAD}{store}\n{listen}\npeers: {{member: shop-0}}\ntopology: {{resources: [app]}}\ntelemetry: {{logFormat: Text}}\n"
-    );
+    let text = format!("{HEAD}{store}\n{listen}\ntopology: {{resources: [app]}}\ntelemetry: {{logFormat: Text}}\n");
     std::fs::write(directory.join("runtime.yaml"), text).unwrap();
 }
 
@@ -55,7 +58,8 @@ fn state_in_tikv_is_purged_once_nobody_is_alive() {
     let Some(place) = tokio.block_on(tandem_e2e_tikv::shared()).expect("the cluster starts") else { return };
     let prefix = String::from_utf8(place.prefix).unwrap();
     let (worker, site) = (Worker::start(), tempfile::tempdir().unwrap());
-    write_site(site.path(), &worker, &place.cluster.pd_endpoints(), prefix.trim_end_matches('/'));
+    let store = (&place.cluster.pd_endpoints()[..], prefix.trim_end_matches('/'));
+    write_site(site.path(), &worker, store, REACHED);
     let mut runtime = Running::start(site.path());
     let flow = request(&runtime, &worker);
     assert!(ask(&runtime.http, "GET", &flow, b"").starts_with("HTTP/1.1 200"));
@@ -74,4 +78,22 @@ fn state_in_tikv_is_purged_once_nobody_is_alive() {
     let runtime = Running::start(site.path());
     assert!(ask(&runtime.http, "GET", &flow, b"").starts_with("HTTP/1.1 404"), "the record is there still");
     request(&runtime, &worker);
+}
+
+#[test]
+fn a_runtime_that_nobody_can_reach_is_seen_to_be_alive() {
+    let tokio = tokio::runtime::Runtime::new().unwrap();
+    let Some(place) = tokio.block_on(tandem_e2e_tikv::shared()).expect("the cluster starts") else { return };
+    let prefix = String::from_utf8(place.prefix).unwrap();
+    let (worker, site) = (Worker::start(), tempfile::tempdir().unwrap());
+    let store = (&place.cluster.pd_endpoints()[..], prefix.trim_end_matches('/'));
+    write_site(site.path(), &worker, store, UNREACHED);
+    let mut runtime = Running::start(site.path());
+    let flow = request(&runtime, &worker);
+    let (status, said) = purge(site.path());
+    assert_eq!(status, Some(3), "{said}");
+    assert!(said.contains("runtimes are alive"), "{said}");
+    assert!(ask(&runtime.http, "GET", &flow, b"").starts_with("HTTP/1.1 200"), "it has been touched");
+    runtime.signal("TERM");
+    assert_eq!(runtime.ended(), Some(0));
 }

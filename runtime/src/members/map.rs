@@ -57,9 +57,14 @@ impl Map {
         Self { revision: 0, me, members: Vec::new(), slots, owners }
     }
 
-    /// The map of these members.
+    /// The map of these members. One that nobody can reach has everything to itself: what it gets was meant for it.
     pub(crate) fn of(revision: u64, me: MemberId, members: Vec<Arc<Member>>, slots: SlotCount) -> Self {
-        let takers = members.iter().filter(|member| !member.draining);
+        let is_taking = |member: &&Arc<Member>| !member.draining;
+        if let Some(unreachable) = members.iter().filter(is_taking).find(|one| one.id == me && !one.is_reachable()) {
+            let owners = vec![Some(unreachable.id); usize::from(PARTITIONS)];
+            return Self { revision, me, members, slots, owners };
+        }
+        let takers = members.iter().filter(is_taking).filter(|member| member.is_reachable());
         let mut row: Vec<(u64, &str, MemberId)> =
             takers.map(|member| (place(&member.name), member.name.as_str(), member.id)).collect();
         row.sort_unstable();
@@ -183,5 +188,19 @@ mod tests {
         assert_eq!(again.owners, before.owners.iter().map(renamed).collect::<Vec<_>>());
         let nobody = map(&[member(0, "pod-0", true)]);
         assert_eq!((nobody.owner(Slot::new(0)), nobody.is_mine(Slot::new(0))), (None, false));
+    }
+
+    #[test]
+    fn who_cannot_be_reached_owns_nothing_of_the_others_and_everything_of_its_own() {
+        let mut all = pods(3);
+        let hidden = Arc::new(Member { address: String::new(), ..(*all[2]).clone() });
+        all[2] = Arc::clone(&hidden);
+        let others = map(&all);
+        assert_eq!((others.owned_by(MemberId(2)), others.owned_by(MemberId(1))), (0, usize::from(PARTITIONS) / 2));
+        let own = Map::of(1, MemberId(2), all.clone(), SlotCount::DEFAULT);
+        assert_eq!(own.owned_by(MemberId(2)), usize::from(PARTITIONS));
+        all[2] = Arc::new(Member { draining: true, ..(*hidden).clone() });
+        let stopping = Map::of(1, MemberId(2), all, SlotCount::DEFAULT);
+        assert_eq!(stopping.owned_by(MemberId(2)), 0, "it hands over");
     }
 }

@@ -45,7 +45,7 @@ async fn rows<S: Store>(store: &S) -> Result<BTreeMap<Bytes, Bytes>, Error> {
 fn name(row: &[u8]) -> String {
     decode(row).map_or_else(
         || "a runtime of another version".to_owned(),
-        |member| format!("{} at {}", member.name, member.address),
+        |member| if member.is_reachable() { format!("{} at {}", member.name, member.address) } else { member.name },
     )
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tandem::Server;
 use tandem_model::ids::{FunctionName, InvalidName};
 use tandem_model::topology::{Endpoint, Function, Protocol, Topology};
+use tandem_runtime::peers::PeerOptions;
 use tandem_runtime::runtime::{Options, Runtime};
 use tandem_store::Store;
 use tokio::net::TcpListener;
@@ -49,8 +50,17 @@ pub enum Error {
 }
 
 impl<S: Store> Site<S> {
-    /// So many runtimes, with the worker connected to all of them.
-    pub async fn start(store: S, runtimes: usize) -> Result<Self, Error> {
+    /// One runtime, with the worker connected to it.
+    pub async fn start(store: S) -> Result<Self, Error> {
+        Self::with(vec![store], || None).await
+    }
+
+    /// A runtime on each of these handles to one store. They cannot reach each other: each runs whatever it is asked.
+    pub async fn start_each(stores: Vec<S>) -> Result<Self, Error> {
+        Self::with(stores, || Some(PeerOptions::unreachable())).await
+    }
+
+    async fn with(stores: Vec<S>, peers: fn() -> Option<PeerOptions>) -> Result<Self, Error> {
         let listener = TcpListener::bind(LOOPBACK).await?;
         let server = Server::new(functions::all()).drain(Duration::ZERO);
         let server = server.bind(listener).map_err(|error| Error::Functions(error.to_string()))?;
@@ -60,8 +70,9 @@ impl<S: Store> Site<S> {
             let _dropped = stopped.await;
         }));
         let mut site = Self { runtimes: Vec::new(), _stop: stop };
-        for _ in 0..runtimes {
-            let runtime = Runtime::start(Options::default(), store.clone(), topology.clone()).await?;
+        for store in stores {
+            let options = Options { peers: peers(), ..Options::default() };
+            let runtime = Runtime::start(options, store, topology.clone()).await?;
             let connected = async {
                 while !runtime.has_workers() {
                     sleep(POLL).await;
