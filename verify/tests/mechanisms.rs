@@ -250,7 +250,7 @@ It is not TiKV: it has no Raft below its regions, and knows only what the commit
 
 - a runtime is killed (`kill -9`) at a named point of a commit: before its prewrites, when only secondaries are locked, before and after the primary is committed, before the secondaries are;
 - requests, or answers of commits and prewrites, are lost, withheld, or arrive when their sender is long gone; stores refuse to commit in one phase, or say that they are busy or that the region is another one;
-- a runtime is frozen in the middle of a commit, for longer than its locks and its membership live, and goes on as a zombie; two runtimes know nothing of each other, and both own everything;
+- a runtime is frozen in the middle of a commit, for longer than its locks and its membership live, and goes on as a zombie; two runtimes cannot reach each other, and both own everything;
 - workers, stores and PD are killed and frozen; all stores restart while PD stands still; regions split;
 - the network to stores, to PD and between runtimes is cut, held, held one way, flapping, slow and lossy; connections of clients are cut; the wall clock of a runtime jumps.
 

@@ -18,7 +18,7 @@ pub struct Case {
     pub what: &'static str,
     /// How many runtimes there are.
     pub runtimes: usize,
-    /// They know nothing of each other: each owns everything.
+    /// They cannot reach each other: each owns everything.
     pub(super) strangers: bool,
     /// Their clocks can be made to jump.
     pub(super) clocks: bool,
@@ -297,7 +297,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "two-owners",
         covers: &["A10", "A11", "A15", "A21"],
-        what: "two runtimes know nothing of each other, and each believes that it owns everything; one is killed",
+        what: "two runtimes cannot reach each other, and each believes that it owns everything; one is killed",
         strangers: true,
         steps: &[seconds(4), AllHaveRun, Kill(Runtime(0)), ms(500), Start(Runtime(0))],
         ..PLAIN

@@ -55,7 +55,7 @@ pub struct Launch {
 pub(super) struct Shape {
     /// How many runtimes.
     pub(super) runtimes: usize,
-    /// They know nothing of each other: each owns everything.
+    /// They cannot reach each other: each owns everything.
     pub(super) strangers: bool,
     /// Their clocks can be made to jump.
     pub(super) clocks: bool,
