@@ -38,12 +38,9 @@ pub(crate) struct Arguments {
     /// The directory of an embedded store.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// The address of another one.
+    /// The address of another one, on which there may be other runtimes.
     #[arg(long)]
     store: Option<String>,
-    /// There are other runtimes on the same store.
-    #[arg(long)]
-    shared: bool,
     #[arg(long)]
     worker: String,
     #[arg(long)]
@@ -65,7 +62,7 @@ async fn embedded(arguments: &Arguments, data: &Path) -> anyhow::Result<()> {
     let store = EmbeddedStore::open(data, tandem_store::embedded::Options::default())?;
     let statistics = store.clone();
     let counted = move || Counted { syncs: Some(statistics.statistics().syncs), ..Counted::default() };
-    serve_on(arguments, store, counted).await
+    serve_on(arguments, store, None, counted).await
 }
 
 async fn elsewhere(arguments: &Arguments, address: &str) -> anyhow::Result<()> {
@@ -75,11 +72,15 @@ async fn elsewhere(arguments: &Arguments, address: &str) -> anyhow::Result<()> {
         let commits = stats.commits_one_phase.get() + stats.commits_two_phases.get();
         Counted { commits: Some(commits), ..Counted::default() }
     };
-    serve_on(arguments, store, counted).await
+    serve_on(arguments, store, Some(peers().await?), counted).await
 }
 
-async fn serve_on<S: Store>(arguments: &Arguments, store: S, counted: impl Fn() -> Counted) -> anyhow::Result<()> {
-    let peers = if arguments.shared { Some(peers().await?) } else { None };
+async fn serve_on<S: Store>(
+    arguments: &Arguments,
+    store: S,
+    peers: Option<PeerOptions>,
+    counted: impl Fn() -> Counted,
+) -> anyhow::Result<()> {
     let topology = topology(&arguments.worker, arguments.functions)?;
     let runtime = Runtime::start(Options { peers, ..Options::default() }, store, topology).await?;
     until_connected(&runtime).await?;

@@ -29,11 +29,8 @@ impl TandemOnTikv {
         let place = Place::loaded(stores, workload)?;
         let functions = workload.functions().to_string();
         let worker = Child::start(&["serve-worker", "--functions", &functions])?;
-        let mut arguments = vec!["serve-runtime", "--store", place.address(), "--worker", worker.address()];
-        arguments.extend(["--functions", &functions]);
-        if runtimes > 1 {
-            arguments.push("--shared");
-        }
+        let arguments =
+            ["serve-runtime", "--store", place.address(), "--worker", worker.address(), "--functions", &functions];
         let runtimes = (0..runtimes).map(|_| Child::start(&arguments)).collect::<anyhow::Result<Vec<_>>>()?;
         let mut all = Self { runtimes, worker, place };
         all.until_they_have_met()?;
